@@ -1,0 +1,172 @@
+"""Ed25519 identities, and the signed frame in which everything that is signed here travels.
+
+One verification rule for everybody: libsodium's (PyNaCl). OpenSSL and libsodium disagree on small-order keys, so a
+key of small order is refused where it is registered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import nacl.bindings
+import nacl.exceptions
+
+from consortium.errors import SignatureError
+
+KEY_BYTES = 32
+KEY_ID_BYTES = 32
+SIGNATURE_BYTES = 64
+FRAME_VERSION = b"\x01"
+_PREFIX_BYTES = 1 + KEY_ID_BYTES + SIGNATURE_BYTES
+
+
+class Signer(Protocol):
+    """Something that holds an Ed25519 private key."""
+
+    @property
+    def public_key(self) -> bytes: ...
+
+    @property
+    def key_id(self) -> bytes: ...
+
+    def sign(self, message: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True, repr=False)
+class SigningKey:
+    """An Ed25519 private key (RFC 8032), from its 32-byte seed."""
+
+    seed: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.seed) != KEY_BYTES:
+            raise SignatureError("An Ed25519 seed has 32 bytes.", mend="Generate the key anew.")
+
+    def __repr__(self) -> str:
+        return f"SigningKey(key_id={self.key_id.hex()})"
+
+    @property
+    def public_key(self) -> bytes:
+        """The 32-byte public key."""
+        return nacl.bindings.crypto_sign_seed_keypair(self.seed)[0]
+
+    @property
+    def key_id(self) -> bytes:
+        """SHA-256 of the public key: what names a member on the ledger."""
+        return key_id(self.public_key)
+
+    def sign(self, message: bytes) -> bytes:
+        """The 64-byte signature over `message`."""
+        secret = nacl.bindings.crypto_sign_seed_keypair(self.seed)[1]
+        return nacl.bindings.crypto_sign(message, secret)[:SIGNATURE_BYTES]
+
+
+def key_id(public_key: bytes) -> bytes:
+    """SHA-256 of a public key."""
+    return hashlib.sha256(public_key).digest()
+
+
+def fingerprint(identity: bytes) -> str:
+    """A key id as people compare it: eight groups of four hex digits (128 bits)."""
+    text = identity.hex()[:32]
+    return "-".join(text[i : i + 4] for i in range(0, 32, 4))
+
+
+def check_public_key(public_key: bytes) -> None:
+    """Refuses what no honest member would register.
+
+    Raises:
+        SignatureError: wrong length, not a canonical point, or a point of small order.
+    """
+    if len(public_key) != KEY_BYTES or not nacl.bindings.crypto_core_ed25519_is_valid_point(public_key):
+        raise SignatureError(
+            "The Ed25519 public key is not a point of the prime-order group.",
+            mend="Generate the key pair with the consortium program.",
+        )
+
+
+def verify(public_key: bytes, message: bytes, signature: bytes) -> None:
+    """Checks an Ed25519 signature by libsodium's rule.
+
+    Raises:
+        SignatureError: it does not verify.
+    """
+    if len(signature) != SIGNATURE_BYTES or len(public_key) != KEY_BYTES:
+        raise SignatureError("The signature or key has a wrong length.")
+    try:
+        nacl.bindings.crypto_sign_open(signature + message, public_key)
+    except nacl.exceptions.BadSignatureError as error:
+        raise SignatureError(
+            "The signature does not verify.", mend="The bytes were changed, or another key signed them."
+        ) from error
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """DSSE v1 pre-authentication encoding of a typed payload."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A signed, typed payload as it is stored and sent: `0x01 | key id | signature | PAE`."""
+
+    key_id: bytes
+    signature: bytes
+    payload_type: str
+    payload: bytes
+    data: bytes = field(repr=False)
+
+    def verify(self, public_key: bytes) -> None:
+        """Raises SignatureError unless `public_key` is the one named by `key_id` and signed these bytes."""
+        if key_id(public_key) != self.key_id:
+            raise SignatureError("The frame names another key than the one it is checked with.")
+        verify(public_key, self.data[_PREFIX_BYTES:], self.signature)
+
+
+def sign_frame(signer: Signer, payload_type: str, payload: bytes) -> Frame:
+    """Signs a payload once; the bytes are never serialised again."""
+    message = pae(payload_type, payload)
+    signature = signer.sign(message)
+    data = FRAME_VERSION + signer.key_id + signature + message
+    return Frame(signer.key_id, signature, payload_type, payload, data)
+
+
+def open_frame(data: bytes) -> Frame:
+    """Splits the bytes of a frame; the signature is not checked here.
+
+    Raises:
+        SignatureError: the bytes are not a frame.
+    """
+    if len(data) < _PREFIX_BYTES or data[:1] != FRAME_VERSION:
+        raise SignatureError("The bytes are not a signed frame.", mend="Send the frame as it was signed.")
+    identity = data[1 : 1 + KEY_ID_BYTES]
+    signature = data[1 + KEY_ID_BYTES : _PREFIX_BYTES]
+    payload_type, payload = _split_pae(data[_PREFIX_BYTES:])
+    return Frame(identity, signature, payload_type, payload, data)
+
+
+def _split_pae(message: bytes) -> tuple[str, bytes]:
+    malformed = SignatureError("The frame's DSSE encoding is malformed.", mend="Send the frame as it was signed.")
+    parts = message.split(b" ", 3)
+    if len(parts) != 4 or parts[0] != b"DSSEv1" or not _is_length(parts[1]):
+        raise malformed
+    kind_length = int(parts[1])
+    rest = message[len(b"DSSEv1 ") + len(parts[1]) + 1 :]
+    kind, separator, tail = rest[:kind_length], rest[kind_length : kind_length + 1], rest[kind_length + 1 :]
+    length, _, payload = tail.partition(b" ")
+    if separator != b" " or not _is_length(length) or int(length) != len(payload):
+        raise malformed
+    try:
+        payload_type = kind.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise malformed from error
+    if pae(payload_type, payload) != message:
+        raise malformed
+    return payload_type, payload
+
+
+def _is_length(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= 10
