@@ -112,31 +112,31 @@ class SecureSumError(ConsortiumError):
     code = "secure-sum-refused"
 
 
-class PolicyRefusal(ConsortiumError):
+class PolicyRefusedError(ConsortiumError):
     """A job that a node's policy does not permit."""
 
     code = "refused-by-policy"
 
 
-class NotAuthorised(ConsortiumError):
+class NotAuthorisedError(ConsortiumError):
     """A caller that may not make this call."""
 
     code = "not-authorised"
 
 
-class NotFound(ConsortiumError):
+class NotFoundError(ConsortiumError):
     """A thing that does not exist here."""
 
     code = "not-found"
 
 
-class Paused(ConsortiumError):
+class PausedError(ConsortiumError):
     """The node is paused by its steward."""
 
     code = "paused"
 
 
-class Unavailable(ConsortiumError):
+class UnavailableError(ConsortiumError):
     """A peer that is not reachable or did not make progress in time."""
 
     code = "unavailable"
