@@ -1,0 +1,146 @@
+"""Ledger entries: canonical JSON, signed once by their author, stored and hashed as exact bytes.
+
+The leaf is the signed frame of `consortium.keys`; its payload type names the kind and version inside the signature.
+Every entry also states the head (size and root) that its author last saw acknowledged: a coordinator that rewrites
+history would have to forge every later author's signature.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from consortium.encoding import Json, canonical, parse
+from consortium.errors import EntryError, LimitError
+from consortium.keys import Frame, Signer, open_frame, sign_frame
+from consortium.ledger.bodies import check_body
+from consortium.ledger.merkle import leaf_hash
+
+ENTRY_BYTES_MAX = 65_535  # C2SP tlog-tiles: an entry's length is a uint16
+NO_PREVIOUS = bytes(32)
+_PAYLOAD_TYPE = re.compile(r"application/vnd\.consortium\.([a-z]+)\.v1\+json")
+_FIELDS = {"body", "consortium", "head", "key", "prev", "seq"}
+_HEX_32 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A tree head that an author saw: number of entries and Merkle root (32 bytes)."""
+
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What an author says, before the place in its own chain is filled in."""
+
+    kind: str
+    key: str
+    body: dict[str, Json]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One signed entry as it was read from its bytes."""
+
+    frame: Frame = field(repr=False)
+    kind: str
+    body: dict[str, Json]
+    consortium: bytes
+    head: Head
+    key: str
+    prev: bytes
+    seq: int
+    leaf: bytes
+
+    @property
+    def author(self) -> bytes:
+        """The key id of the author."""
+        return self.frame.key_id
+
+
+def write_entry(signer: Signer, draft: Draft, *, consortium: bytes, head: Head, prev: bytes, seq: int) -> Entry:
+    """Signs an entry.
+
+    Args:
+        consortium: the genesis leaf hash; empty in the genesis itself.
+        head: the author's last acknowledged head.
+        prev: leaf hash of the author's previous entry, or 32 zero bytes.
+        seq: the author's sequence number, from 0.
+
+    Raises:
+        EntryError: the body does not have the fields of its kind.
+        LimitError: more than 65,535 bytes.
+    """
+    payload = canonical(
+        {
+            "body": draft.body,
+            "consortium": consortium.hex(),
+            "head": {"root": head.root.hex(), "size": head.size},
+            "key": draft.key,
+            "prev": prev.hex(),
+            "seq": seq,
+        }
+    )
+    return read_entry(sign_frame(signer, f"application/vnd.consortium.{draft.kind}.v1+json", payload).data)
+
+
+def read_entry(data: bytes) -> Entry:
+    """Reads an entry; the signature is checked by whoever knows the author's key.
+
+    Raises:
+        LimitError, EncodingError, SignatureError, EntryError: the bytes are not an entry.
+    """
+    if len(data) > ENTRY_BYTES_MAX:
+        raise LimitError(
+            f"The entry has {len(data)} bytes; the limit is {ENTRY_BYTES_MAX}.",
+            mend="Keep the text off the ledger and record its SHA-256.",
+        )
+    frame = open_frame(data)
+    match = _PAYLOAD_TYPE.fullmatch(frame.payload_type)
+    if match is None:
+        raise EntryError("The payload type is not one of this ledger's.", mend="Update the consortium program.")
+    value = parse(frame.payload, bytes_max=ENTRY_BYTES_MAX)
+    _check_envelope(value)
+    kind = match.group(1)
+    check_body(kind, value["body"])
+    return Entry(
+        frame=frame,
+        kind=kind,
+        body=value["body"],
+        consortium=bytes.fromhex(value["consortium"]),
+        head=Head(value["head"]["size"], bytes.fromhex(value["head"]["root"])),
+        key=value["key"],
+        prev=bytes.fromhex(value["prev"]),
+        seq=value["seq"],
+        leaf=leaf_hash(data),
+    )
+
+
+def _check_envelope(value: Json) -> None:
+    if not isinstance(value, dict) or set(value) != _FIELDS:
+        raise EntryError("The entry has not exactly the fields " + ", ".join(sorted(_FIELDS)) + ".")
+    head = value["head"]
+    sound = (
+        isinstance(value["body"], dict)
+        and isinstance(head, dict)
+        and set(head) == {"root", "size"}
+        and _is_count(head["size"])
+        and _is_hash(head["root"])
+        and isinstance(value["key"], str)
+        and 1 <= len(value["key"]) <= 200
+        and _is_hash(value["prev"])
+        and _is_count(value["seq"])
+        and (value["consortium"] == "" or _is_hash(value["consortium"]))
+    )
+    if not sound:
+        raise EntryError("A field of the entry's envelope has a wrong type.", mend="See consortium/ledger/README.md.")
+
+
+def _is_hash(value: Json) -> bool:
+    return isinstance(value, str) and _HEX_32.fullmatch(value) is not None
+
+
+def _is_count(value: Json) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
