@@ -1,0 +1,293 @@
+"""What the outside may ask of a node: the protocols that the servicers of `node.rpc` call, and the values they carry.
+
+Documents (`Json`) are plain dictionaries; the command line prints them as they are under `--json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from consortium.encoding import Json
+
+PhaseName = Literal["advertise", "share", "mask", "vote", "reveal"]
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The first message of a member's stream."""
+
+    version: str
+    paused: bool
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A clause of a policy that a request violated: its id and its reason text."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Asks what a node would decide about the body of a job entry (canonical JSON)."""
+
+    call: int
+    job: bytes
+
+
+@dataclass(frozen=True)
+class Explained:
+    call: int
+    permitted: bool
+    clauses: tuple[Clause, ...]
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """The reason texts of a decision on the ledger, for the requester only."""
+
+    job: bytes
+    clauses: tuple[Clause, ...]
+
+
+@dataclass(frozen=True)
+class SumOpen:
+    """A secure sum begins; canonical JSON of its SumSpec."""
+
+    spec: bytes
+
+
+@dataclass(frozen=True)
+class SumStep:
+    """One step of a secure sum, in either direction; see `consortium.privacy.secure_sum`."""
+
+    job: bytes
+    round: int
+    phase: PhaseName
+    frames: tuple[bytes, ...] = ()
+    vector: bytes = b""
+    survivors: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class SumClosed:
+    """The coordinator ended a sum; an empty code means that it was finished."""
+
+    job: bytes
+    round: int
+    code: str
+
+
+@dataclass(frozen=True)
+class SumFailed:
+    """A member cannot go on with a sum."""
+
+    job: bytes
+    round: int
+    code: str
+
+
+FromMember = Hello | Explained | Reasons | SumStep | SumFailed
+ToMember = Explain | SumOpen | SumStep | SumClosed
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Entries from index `start` on, and the checkpoint note that covers the last of them."""
+
+    start: int
+    frames: tuple[bytes, ...]
+    checkpoint: bytes
+
+
+@dataclass(frozen=True)
+class Redeemed:
+    """What a redeemed invitation gives: PEM certificate, PEM CA certificate, genesis frame."""
+
+    certificate: bytes
+    ca_certificate: bytes
+    genesis: bytes
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A node's answer to its Flower child: may this app run this round, and on what table (Arrow IPC stream)."""
+
+    permitted: bool
+    code: str
+    table: bytes
+    plan: Json
+
+
+@dataclass(frozen=True)
+class RoundSum:
+    """The sum of one round (uint32, shape (length,)) and the members it contains."""
+
+    total: npt.NDArray[np.uint32]
+    survivors: tuple[bytes, ...]
+
+
+class LedgerService(Protocol):
+    """The sequencer's log, at the coordinator."""
+
+    async def append(self, caller: bytes | None, frame: bytes) -> tuple[int, bytes]:
+        """Appends an entry; returns its index and a checkpoint note that covers it. `caller` is None for ourselves.
+
+        Raises:
+            EntryError, SignatureError, EncodingError, LimitError: refused, nothing was appended.
+        """
+        ...
+
+    def follow(self, start: int) -> AsyncIterator[Batch]:
+        """Entries from `start` on, in batches of at most 1,000, as they come; never ends."""
+        ...
+
+
+class ExchangeService(Protocol):
+    """The coordinator's end of the members' streams."""
+
+    def attend(self, member: bytes, incoming: AsyncIterator[FromMember]) -> AsyncIterator[ToMember]:
+        """Serves one member's stream until it ends; a newer stream of the same member replaces an older one."""
+        ...
+
+
+class EnrolmentService(Protocol):
+    async def redeem(self, secret: bytes, frame: bytes, csr: bytes) -> Redeemed:
+        """Redeems a one-time invitation.
+
+        Raises:
+            InvitationError: unknown, used or expired secret, or another consortium.
+            EntryError, SignatureError: the enrolment is not sound.
+        """
+        ...
+
+
+class TrainerService(Protocol):
+    """A member's node, as its own Flower child sees it."""
+
+    async def begin(self, job: bytes, round_number: int, digest: bytes, model_sha256: bytes) -> Begin: ...
+
+    async def mask(
+        self, job: bytes, round_number: int, model_sha256: bytes, vector: npt.NDArray[np.uint32]
+    ) -> npt.NDArray[np.uint32]: ...
+
+
+class RoundsService(Protocol):
+    """The coordinator's node, as its own ServerApp child sees it."""
+
+    async def open(
+        self, job: bytes, round_number: int, roster: Sequence[bytes], model_sha256: bytes, length: int
+    ) -> None: ...
+
+    async def sum(
+        self, job: bytes, round_number: int, masked: dict[bytes, npt.NDArray[np.uint32]]
+    ) -> RoundSum: ...
+
+    async def finish(self, job: bytes, outcome: bytes) -> None: ...
+
+
+class ControlService(Protocol):
+    """A node's local control. Every method answers with a document; refusals are ConsortiumErrors."""
+
+    async def status(self) -> Json:
+        """{consortium, genesis, legal_name, member, fingerprint, role: coordinator|member, version, paused, connected,
+        ledger: {size, root}, members: n, jobs: {open, done, refused}}; at the coordinator also attending: [member hex]."""
+        ...
+
+    async def pause(self) -> Json:
+        """{paused: true}: from now on nothing is decided and nothing is sent."""
+        ...
+
+    async def resume(self) -> Json:
+        """{paused: false}"""
+        ...
+
+    async def invite(self, legal_name: str, valid_hours: int) -> Json:
+        """The invitation document: {consortium, genesis (hex hash), enrolment_address, address, server_pin (hex SHA-256
+        of the server key), secret (hex), legal_name, expires (seconds since the epoch)}. Coordinator only."""
+        ...
+
+    async def list_members(self) -> Json:
+        """{members: [{member, fingerprint, legal_name, sector, size, owner_group, role, accepted, attending, since}]}"""
+        ...
+
+    async def accept_member(self, fingerprint: str) -> Json:
+        """The member that was accepted, as in list_members."""
+        ...
+
+    async def offer_dataset(
+        self, path: Path, descriptor: Path, policy: Path, rho_micro: int, delta: str
+    ) -> Json:
+        """{dataset, lineage, index, row_count_band, policy_sha256, columns, problems: {...}}"""
+        ...
+
+    async def list_datasets(self) -> Json:
+        """The catalogue: {datasets: [{member, legal_name, dataset, lineage, sector, grade, row_count_band, columns:
+        [{name, type, unit, lower, upper}], privacy_unit, budget, policy_sha256, own}]}"""
+        ...
+
+    async def show_budget(self) -> Json:
+        """{accounts: [{lineage, dataset, cap_rho_micro, spent_rho_micro, left_rho_micro, delta, unbounded, spends:
+        [{job, round, rho_micro}]}]} of this node's own datasets."""
+        ...
+
+    async def check_policy(self, policy: Path) -> Json:
+        """{policy_sha256, clauses: [{id, reason}]}"""
+        ...
+
+    async def catalogue_app(self, name: str, fab: bytes) -> Json:
+        """{name, digest, index}. Coordinator only."""
+        ...
+
+    async def approve_app(self, digest: str) -> Json:
+        """{digest, index}: this node's steward approves an app of the catalogue."""
+        ...
+
+    async def explain_job(self, job: Json) -> Json:
+        """{members: [{member, legal_name, dataset, permitted, clauses: [{id, reason}]}], would_run}; reserves nothing."""
+        ...
+
+    async def submit_job(self, job: Json) -> Json:
+        """{job (hex id), index}; the job goes on in the background, see watch_job."""
+        ...
+
+    def watch_job(self, job: str) -> AsyncIterator[Json]:
+        """Progress documents {job, state: deciding|running|done|refused|aborted|failed, step, done, of, text}; the last
+        one has state done|refused|aborted|failed and `result` (the result document), or `refusals`: [{member,
+        legal_name, clauses: [{id, reason}]}], or `reason`."""
+        ...
+
+    async def abort_job(self, job: str) -> Json:
+        """{job, state: aborted}: stops it everywhere, for real."""
+        ...
+
+    async def list_jobs(self) -> Json:
+        """{jobs: [{job, index, kind, purpose, state, members, result_sha256}]}"""
+        ...
+
+    async def export_ledger(self, folder: Path) -> Json:
+        """{folder, size, root, transcripts: n}: checkpoint, entries, genesis and transcripts, for an auditor."""
+        ...
+
+    async def save_checkpoint(self, path: Path) -> Json:
+        """{path, size, root}: the checkpoint that this member last verified."""
+        ...
+
+    async def list_entries(self, start: int, limit: int) -> Json:
+        """{size, entries: [{index, kind, author, legal_name, leaf, void, summary}]}"""
+        ...
+
+    async def show_credits(self) -> Json:
+        """{accounts: [{account, legal_name, balance}], settlements: [{job, index, amount, postings}], scores: [...]}"""
+        ...
+
+    async def settle(self, job: str, amount: str) -> Json:
+        """{job, index, amount, postings: [{account, amount}], scores: [...]}. Coordinator only."""
+        ...
