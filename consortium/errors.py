@@ -112,6 +112,18 @@ class SecureSumError(ConsortiumError):
     code = "secure-sum-refused"
 
 
+class ContributionError(ConsortiumError):
+    """Rounds from which contribution scores cannot be computed."""
+
+    code = "not-scorable"
+
+
+class SettlementError(ConsortiumError):
+    """An incentive schedule, a score or a posting that breaks the charter."""
+
+    code = "bad-settlement"
+
+
 class PolicyRefusedError(ConsortiumError):
     """A job that a node's policy does not permit."""
 

@@ -1,0 +1,1 @@
+"""Who earned what: contribution scores and their settlement, in integers and exact fractions."""

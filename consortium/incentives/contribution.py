@@ -1,0 +1,203 @@
+"""Contribution scores by participation regression: indicative, and computed from sums alone.
+
+Under a secure sum nobody sees one member's update, so nobody can rebuild the models of other coalitions. What is
+public is who took part in each round and how the utility of the shared model moved. The rosters of a plan differ from
+round to round (all members, or all but one), and the scores come from how the moves differ with them:
+
+    u_r - u_{r-1} = c + g * u_{r-1} + sum_i phi_i * [i took part in round r] + noise,    r = 1..R
+
+by ordinary least squares. The lagged utility is what makes a learning curve fit: a round pulls the model towards what
+its roster can reach, so the gain is large while the utility is far below that and shrinks as it comes near (the
+partial adjustment model; Nerlove 1958). Without it early rounds are credited to whoever was in them, and a member's
+absence is hidden by the recovery in the round after.
+
+`phi_i` is the utility that member i's presence adds to a round, in micro-units. It is a marginal effect at full
+strength: two members with the same data both score low. Method and limits: Wang et al. 2019 and Pejo & Biczok 2020
+(arXiv:2007.06236) use round-to-round change in the same way. It orders members; it is not a Shapley value.
+
+Everything is integers and exact fractions, so an auditor's machine gets the same bits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from fractions import Fraction
+
+from consortium.encoding import Json, sha256
+from consortium.errors import ContributionError
+
+METHOD = "participation-regression-v1"
+UTILITY_MICRO_MAX = 1_000_000
+MEMBERS_MIN = 4
+MEMBERS_MAX = 64
+ROUNDS_MAX = 1_000
+
+_PLAN_CONTEXT = b"consortium/roster-plan/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One member's score and its standard error, in micro-units of utility per round."""
+
+    member: str
+    score_micro: int
+    error_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContributionScores:
+    """The scores of one job, by member id in ascending order."""
+
+    method: str
+    scores: tuple[Score, ...]
+
+    def to_json(self) -> list[Json]:
+        """The `scores` list of a `scores` entry."""
+        return [
+            {"error_micro": score.error_micro, "member": score.member, "score_micro": score.score_micro}
+            for score in self.scores
+        ]
+
+
+def roster_plan(members: Sequence[str], rounds: int, seed: bytes) -> tuple[frozenset[str], ...]:
+    """The members of each training round, fixed by a public seed before the first.
+
+    Cycles of n + 1 rounds hold the full roster and each all-but-one roster once, in an order that hashes of the seed
+    decide: after one cycle and two more rounds scores exist, and nobody chooses who sits out when.
+
+    Raises:
+        ContributionError: fewer than 4 or more than 64 members, a repeated one, or a number of rounds out of range.
+    """
+    ordered = _ordered_members(members)
+    _check_rounds(rounds)
+    everyone = frozenset(ordered)
+    rosters = (everyone, *(everyone - {member} for member in ordered))
+    plan: list[frozenset[str]] = []
+    for start in range(0, rounds, len(rosters)):
+        ranks = [sha256(_PLAN_CONTEXT + sha256(seed) + b"%d/%d" % (start, k)) for k in range(len(rosters))]
+        plan.extend(rosters[k] for k in sorted(range(len(rosters)), key=ranks.__getitem__))
+    return tuple(plan[:rounds])
+
+
+def participation_scores(
+    members: Sequence[str], rosters: Sequence[AbstractSet[str]], utilities_micro: Sequence[int]
+) -> ContributionScores:
+    """The score and standard error of each member.
+
+    Args:
+        members: ids, in any order.
+        rosters: who is in the sum of round r (the survivors, not the invited), for r = 1..R.
+        utilities_micro: R + 1 integers in 0..1,000,000: the utility of the initial model and of the model after each
+            round, on the same test data.
+
+    Raises:
+        ContributionError: input out of range; fewer rounds than the model needs; or rosters that do not tell the
+            members apart.
+    """
+    ordered = _ordered_members(members)
+    _check_input(frozenset(ordered), rosters, utilities_micro)
+    moves = [Fraction(after - before) for before, after in itertools.pairwise(utilities_micro)]
+    nuisance = [[1] * len(rosters)]
+    if len(set(utilities_micro[:-1])) > 1:  # a constant lag is the intercept again
+        nuisance.append(list(utilities_micro[:-1]))
+    presence = [[int(member in roster) for roster in rosters] for member in ordered]
+    columns = nuisance + presence
+    freedom = len(rosters) - len(columns)
+    if freedom < 1:
+        raise ContributionError(
+            f"{len(rosters)} rounds are too few for scores with an error.",
+            where="rosters",
+            mend=f"Train at least {len(columns) + 1} rounds.",
+        )
+    inverse = _inverse(_gram(columns))
+    targets = [_dot(column, moves) for column in columns]
+    coefficients = [_dot(row, targets) for row in inverse]
+    fitted = (_dot(coefficients, row) for row in zip(*columns, strict=True))
+    squares = sum(((move - fit) ** 2 for move, fit in zip(moves, fitted, strict=True)), Fraction(0))
+    first = len(nuisance)
+    return ContributionScores(
+        METHOD,
+        tuple(
+            Score(member, round(coefficients[i]), _root_up(squares / freedom * inverse[i][i]))
+            for i, member in enumerate(ordered, first)
+        ),
+    )
+
+
+def _ordered_members(members: Sequence[str]) -> list[str]:
+    ordered = sorted(members)
+    if len(set(ordered)) != len(ordered) or not MEMBERS_MIN <= len(ordered) <= MEMBERS_MAX:
+        raise ContributionError(
+            f"The scores need {MEMBERS_MIN} to {MEMBERS_MAX} different members.",
+            where="members",
+            mend="A round of fewer than 3 members would show their updates, so one of 4 may sit out and no more.",
+        )
+    return ordered
+
+
+def _check_rounds(rounds: int) -> None:
+    if not 1 <= rounds <= ROUNDS_MAX:
+        raise ContributionError(
+            "The number of rounds is out of range.", where="rosters", mend=f"Give 1 to {ROUNDS_MAX} rounds."
+        )
+
+
+def _check_input(members: frozenset[str], rosters: Sequence[AbstractSet[str]], utilities_micro: Sequence[int]) -> None:
+    _check_rounds(len(rosters))
+    if len(utilities_micro) != len(rosters) + 1:
+        raise ContributionError(
+            "The utilities do not match the rounds.",
+            where="utilities",
+            mend="Give the utility of the initial model and of the model after each round.",
+        )
+    for number, utility in enumerate(utilities_micro):
+        if type(utility) is not int or not 0 <= utility <= UTILITY_MICRO_MAX:
+            raise ContributionError(
+                "A utility is out of range.",
+                where=f"utilities[{number}]",
+                mend=f"Give an integer from 0 to {UTILITY_MICRO_MAX}.",
+            )
+    for number, roster in enumerate(rosters):
+        if not roster or not roster <= members:
+            raise ContributionError(
+                "A roster is empty or names somebody else.", where=f"rosters[{number}]", mend="Name members of the job."
+            )
+
+
+def _gram(columns: Sequence[Sequence[int]]) -> list[list[Fraction]]:
+    return [[Fraction(sum(a * b for a, b in zip(x, y, strict=True))) for y in columns] for x in columns]
+
+
+def _dot(left: Iterable[Fraction | int], right: Iterable[Fraction | int]) -> Fraction:
+    return sum((Fraction(a) * b for a, b in zip(left, right, strict=True)), Fraction(0))
+
+
+def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
+    """Gauss-Jordan on a positive semidefinite matrix: there a zero pivot means that columns of the design depend."""
+    size = len(matrix)
+    rows = [row + [Fraction(int(i == k)) for k in range(size)] for i, row in enumerate(matrix)]
+    for k in range(size):
+        if rows[k][k] == 0:
+            raise ContributionError(
+                "The rosters do not tell the members apart.",
+                where="rosters",
+                mend="Include rounds with every member, and rounds that each single member sits out.",
+            )
+        pivot = rows[k][k]
+        rows[k] = [value / pivot for value in rows[k]]
+        for i in range(size):
+            factor = rows[i][k]
+            if i != k and factor:
+                rows[i] = [value - factor * by for value, by in zip(rows[i], rows[k], strict=True)]
+    return [row[size:] for row in rows]
+
+
+def _root_up(value: Fraction) -> int:
+    """The smallest integer whose square is at least `value`."""
+    whole = math.ceil(value)
+    root = math.isqrt(whole)
+    return root if root * root == whole else root + 1
