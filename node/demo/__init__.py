@@ -1,0 +1,1 @@
+"""What the demonstration needs and a node does not."""
