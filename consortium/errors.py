@@ -107,9 +107,17 @@ class BudgetError(ConsortiumError):
 
 
 class SecureSumError(ConsortiumError):
-    """A message of the secure sum that breaks the protocol, or a sum that cannot be finished."""
+    """A message of the secure sum that breaks the protocol, or a sum that cannot be finished.
+
+    Attributes:
+        blamed: key ids of the members whose own signature shows that they are at fault; empty when nobody is proven.
+    """
 
     code = "secure-sum-refused"
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "", blamed: tuple[bytes, ...] = ()) -> None:
+        super().__init__(what, where=where, mend=mend)
+        self.blamed = blamed
 
 
 class ContributionError(ConsortiumError):
