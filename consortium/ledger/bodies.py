@@ -69,8 +69,8 @@ def list_of(check: Check) -> Check:
 
 
 def object_of(**fields: Check) -> Check:
-    return lambda value: isinstance(value, dict) and set(value) == set(fields) and all(
-        fields[key](value[key]) for key in fields
+    return lambda value: (
+        isinstance(value, dict) and set(value) == set(fields) and all(fields[key](value[key]) for key in fields)
     )
 
 
@@ -115,6 +115,7 @@ BODIES: Mapping[str, Mapping[str, Check]] = {
         "request_sha256": digest,
         "policy_sha256": digest,
         "schema_sha256": digest,
+        "guard_sha256": digest,
         "entities_sha256": digest,
         "engine": text,
     },

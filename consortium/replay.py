@@ -1,0 +1,161 @@
+"""The fold: entries in, state out, and for each entry whether it counts or is void and why.
+
+Every member, the coordinator and every auditor run this same code over the same bytes. A void entry stays in the log
+and in the tree, without effect, so that a bad entry never wedges the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from consortium import governance, jobs
+from consortium.encoding import sha256
+from consortium.errors import ConsortiumError, EntryError, SettlementError, SignatureError
+from consortium.faults import Fault
+from consortium.incentives import rules
+from consortium.incentives.schedule import Schedule
+from consortium.keys import check_public_key, key_id
+from consortium.ledger.entry import NO_PREVIOUS, Entry, read_entry
+from consortium.ledger.merkle import Frontier, leaf_hash
+from consortium.state import Member, State
+
+Rule = Callable[[State, int, Entry], Fault | None]
+
+RULES: Mapping[str, Rule] = {
+    "enrolment": governance.enrol,
+    "admission": governance.admit,
+    "dataset": governance.offer,
+    "app": governance.catalogue,
+    "approval": governance.approve,
+    "job": jobs.submit,
+    "decision": jobs.decide,
+    "spend": jobs.spend,
+    "sum": jobs.add_sum,
+    "result": jobs.answer,
+    "abort": jobs.abort,
+    "scores": rules.add_scores,
+    "settlement": rules.add_settlement,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of one entry: void if `fault` is given, and then `entry` is None where it could not even be read."""
+
+    index: int
+    entry: Entry | None
+    fault: Fault | None
+
+
+@dataclass
+class Replay:
+    """A running fold over a log."""
+
+    state: State = field(default_factory=State)
+    frontier: Frontier = field(default_factory=Frontier)
+    roots: list[bytes] = field(default_factory=lambda: [sha256(b"")])
+
+    @property
+    def root(self) -> bytes:
+        """The Merkle root of everything fed so far."""
+        return self.roots[-1]
+
+    def feed(self, data: bytes) -> Step:
+        """Takes the next entry of the log, whatever it is."""
+        index = self.state.size
+        entry: Entry | None = None
+        try:
+            entry = read_entry(data)
+            fault = self._judge(index, entry)
+        except SignatureError as error:
+            fault = Fault("bad-signature", str(error))
+        except ConsortiumError as error:
+            fault = Fault(error.code, str(error))
+        self.frontier.append(leaf_hash(data))
+        self.roots.append(self.frontier.root())
+        self.state.size += 1
+        return Step(index, entry, fault)
+
+    def _judge(self, index: int, entry: Entry) -> Fault | None:
+        state = self.state
+        if index == 0 or entry.kind == "genesis":
+            return self._found(index, entry)
+        _verify_author(state, entry)
+        if entry.consortium != state.genesis:
+            return Fault("other-consortium", "The entry was signed for another consortium.")
+        earlier = state.keys.get((entry.author, entry.key))
+        if earlier is not None:
+            same = earlier[1] == entry.leaf
+            return Fault(
+                "replayed" if same else "duplicate-key", f"Its idempotency key was used at index {earlier[0]}."
+            )
+        chain = self._link(index, entry)
+        state.chains[entry.author] = (entry.seq + 1, entry.leaf)
+        state.keys[entry.author, entry.key] = (index, entry.leaf)
+        if chain is not None:
+            return chain
+        if entry.kind != "enrolment" and not state.admitted(entry.author):
+            return Fault("not-admitted", "Its author was not admitted.")
+        return RULES[entry.kind](state, index, entry)
+
+    def _link(self, index: int, entry: Entry) -> Fault | None:
+        """The author's own chain, and the head that the author saw when signing."""
+        sequence, previous = self.state.chains.get(entry.author, (0, NO_PREVIOUS))
+        if entry.seq != sequence or entry.prev != previous:
+            return Fault(
+                "broken-chain",
+                f"Its author signed it as number {entry.seq} of its own entries, but number {sequence} is due here: "
+                "an entry of the author was dropped, repeated or moved.",
+            )
+        if entry.head.size > index or self.roots[entry.head.size] != entry.head.root:
+            return Fault(
+                "other-history",
+                f"Its author had seen another log of {entry.head.size} entries than this one: history was rewritten.",
+            )
+        return None
+
+    def _found(self, index: int, entry: Entry) -> Fault | None:
+        if index != 0 or entry.kind != "genesis":
+            return Fault("no-genesis", "A log begins with its genesis, and has one only.")
+        founder = entry.body["coordinator"]
+        public_key = bytes.fromhex(founder["public_key"])
+        check_public_key(public_key)
+        entry.frame.verify(public_key)
+        if entry.consortium or entry.seq or entry.prev != NO_PREVIOUS or entry.head.size:
+            return Fault("no-genesis", "A genesis has nothing before it.")
+        if entry.body["members_min"] < governance.MEMBERS_MIN_FLOOR or entry.body["rule_version"] != 1:
+            return Fault(
+                "no-genesis", "The charter's minimum of participants or rule version is not one of this program."
+            )
+        try:
+            Schedule.from_json(entry.body["schedule"])
+        except SettlementError as error:
+            return Fault("no-genesis", str(error))
+        identity = key_id(public_key)
+        self.state.genesis = entry.leaf
+        self.state.charter = entry.body
+        self.state.coordinator = identity
+        self.state.chains[identity] = (1, entry.leaf)
+        self.state.members[identity] = Member(
+            id=identity,
+            public_key=public_key,
+            legal_name=founder["legal_name"],
+            sector=founder["sector"],
+            size=founder["size"],
+            owner_group="",
+            tls_key_sha256=bytes.fromhex(founder["tls_key_sha256"]),
+            flower_key=b"",
+            enrolment=entry.leaf,
+            admitted=0,
+        )
+        return None
+
+
+def _verify_author(state: State, entry: Entry) -> None:
+    public_key = state.public_key(entry.author)
+    if public_key is None:
+        if entry.kind != "enrolment":
+            raise EntryError("Its author is not enrolled in this consortium.", mend="Join with an invitation first.")
+        public_key = bytes.fromhex(entry.body["public_key"])
+    entry.frame.verify(public_key)
