@@ -23,7 +23,7 @@ _HEX_256 = re.compile(r"[0-9a-f]{64}\Z")
 
 @dataclass(frozen=True)
 class Requester:
-    """The member that asks: its key id (64 hex digits), sector and size (large, medium, small, or neutral: the coordinator).
+    """The member that asks: its key id (64 hex digits), sector and size (large, medium, small; neutral: no enterprise).
 
     Raises:
         RequestError: a field is not of that form.
@@ -138,7 +138,9 @@ class AuthorisationRequest:
         if self.privacy not in PRIVACY_MODES:
             raise _refusal("privacy", "It is dp or exact_training.")
         if self.privacy == "exact_training" and (self.epsilon_milli or self.rho_micro):
-            raise _refusal("privacy", "Exact training has no epsilon and no rho: send 0, and record the spend unbounded.")
+            raise _refusal(
+                "privacy", "Exact training has no epsilon and no rho: send 0, and record the spend unbounded."
+            )
         self._check_declared()
 
     @property
@@ -147,7 +149,7 @@ class AuthorisationRequest:
         return self.action if self.declared is None else self.declared.action
 
     def document(self) -> dict[str, Json]:
-        """The recorded form: canonical JSON can carry it; columns and measures are sets, so sorted and without repeats."""
+        """The recorded form, for canonical JSON; columns and measures are sets, so sorted and without repeats."""
         return {
             "action": self.action,
             "app": self.app,

@@ -1,0 +1,1 @@
+"""Adapters of `consortium.policy.engine.PolicyEngine`."""
