@@ -1,19 +1,24 @@
 """Contribution scores by participation regression: indicative, and computed from sums alone.
 
 Under a secure sum nobody sees one member's update, so nobody can rebuild the models of other coalitions. What is
-public is who took part in each round and how the utility of the shared model moved. The rosters of a plan differ from
-round to round (all members, or all but one), and the scores come from how the moves differ with them:
+public is who took part in each round and how the utility of the shared model moved. The rosters of a plan are all
+members or all but one, and the moves are explained by least squares over the rounds r = 1..R:
 
-    u_r - u_{r-1} = c + g * u_{r-1} + sum_i phi_i * [i took part in round r] + noise,    r = 1..R
+    u_r - u_{r-1}  =  c + sum_i m_i * [i took part] + g * (u_{r-1} - mean) + h * (1/r - mean) + noise
 
-by ordinary least squares. The lagged utility is what makes a learning curve fit: a round pulls the model towards what
-its roster can reach, so the gain is large while the utility is far below that and shrinks as it comes near (the
-partial adjustment model; Nerlove 1958). Without it early rounds are credited to whoever was in them, and a member's
-absence is hidden by the recovery in the round after.
+The last two terms are the learning curve, which gains much at first and little later whoever takes part; without them
+early rounds are credited to whoever was in them. The score of a member is
 
-`phi_i` is the utility that member i's presence adds to a round, in micro-units. It is a marginal effect at full
-strength: two members with the same data both score low. Method and limits: Wang et al. 2019 and Pejo & Biczok 2020
-(arXiv:2007.06236) use round-to-round change in the same way. It orders members; it is not a Shapley value.
+    phi_i = m_i + c / n
+
+m_i is what a round loses when i alone stays away. c is the gain that no single absence takes away, because members
+know the same things; a round of nobody gains nothing, so it belongs to all and is shared equally. This is the
+egalitarian non-separable contribution value (Moulin 1985; Driessen & Funaki 1991): on a game whose members' worths add
+up it is the Shapley value, and the scores sum to the gain of a full round.
+
+What it is not: a Shapley value in general. Because only single absences are seen, a member that adds nothing cannot
+be told from one whose data others have too, and gets that equal share; one that does harm falls below it, and below
+zero when the harm is larger than the share. The standard error says which differences mean something.
 
 Everything is integers and exact fractions, so an auditor's machine gets the same bits.
 """
@@ -66,8 +71,9 @@ class ContributionScores:
 def roster_plan(members: Sequence[str], rounds: int, seed: bytes) -> tuple[frozenset[str], ...]:
     """The members of each training round, fixed by a public seed before the first.
 
-    Cycles of n + 1 rounds hold the full roster and each all-but-one roster once, in an order that hashes of the seed
-    decide: after one cycle and two more rounds scores exist, and nobody chooses who sits out when.
+    The first round, which gains most, has everybody. Then cycles of n + 1 rounds hold the full roster and each
+    all-but-one roster once, in an order that hashes of the seed decide, so that nobody chooses who sits out when.
+    Scores need n + 4 rounds.
 
     Raises:
         ContributionError: fewer than 4 or more than 64 members, a repeated one, or a number of rounds out of range.
@@ -76,8 +82,8 @@ def roster_plan(members: Sequence[str], rounds: int, seed: bytes) -> tuple[froze
     _check_rounds(rounds)
     everyone = frozenset(ordered)
     rosters = (everyone, *(everyone - {member} for member in ordered))
-    plan: list[frozenset[str]] = []
-    for start in range(0, rounds, len(rosters)):
+    plan = [everyone]
+    for start in range(1, rounds, len(rosters)):
         ranks = [sha256(_PLAN_CONTEXT + sha256(seed) + b"%d/%d" % (start, k)) for k in range(len(rosters))]
         plan.extend(rosters[k] for k in sorted(range(len(rosters)), key=ranks.__getitem__))
     return tuple(plan[:rounds])
@@ -100,12 +106,10 @@ def participation_scores(
     """
     ordered = _ordered_members(members)
     _check_input(frozenset(ordered), rosters, utilities_micro)
-    moves = [Fraction(after - before) for before, after in itertools.pairwise(utilities_micro)]
-    nuisance = [[1] * len(rosters)]
-    if len(set(utilities_micro[:-1])) > 1:  # a constant lag is the intercept again
-        nuisance.append(list(utilities_micro[:-1]))
+    moves = [after - before for before, after in itertools.pairwise(utilities_micro)]
+    curve = _learning_curve(utilities_micro[:-1])
     presence = [[int(member in roster) for roster in rosters] for member in ordered]
-    columns = nuisance + presence
+    columns = [[1] * len(rosters), *curve, *presence]
     freedom = len(rosters) - len(columns)
     if freedom < 1:
         raise ContributionError(
@@ -117,15 +121,24 @@ def participation_scores(
     targets = [_dot(column, moves) for column in columns]
     coefficients = [_dot(row, targets) for row in inverse]
     fitted = (_dot(coefficients, row) for row in zip(*columns, strict=True))
-    squares = sum(((move - fit) ** 2 for move, fit in zip(moves, fitted, strict=True)), Fraction(0))
-    first = len(nuisance)
-    return ContributionScores(
-        METHOD,
-        tuple(
-            Score(member, round(coefficients[i]), _root_up(squares / freedom * inverse[i][i]))
-            for i, member in enumerate(ordered, first)
-        ),
-    )
+    variance = sum(((move - fit) ** 2 for move, fit in zip(moves, fitted, strict=True)), Fraction(0)) / freedom
+    share = Fraction(1, len(ordered))
+    scores = []
+    for i, member in enumerate(ordered, 1 + len(curve)):
+        score = coefficients[i] + share * coefficients[0]
+        spread = inverse[i][i] + 2 * share * inverse[0][i] + share**2 * inverse[0][0]
+        scores.append(Score(member, round(score), _root_up(variance * spread)))
+    return ContributionScores(METHOD, tuple(scores))
+
+
+def _learning_curve(before: Sequence[int]) -> list[list[int]]:
+    """The terms that do not depend on who takes part, centred; a constant one says nothing and is left out.
+
+    Each is scaled by a constant that keeps it an integer, which changes its coefficient and no other.
+    """
+    rounds = len(before)
+    terms = (list(before), [UTILITY_MICRO_MAX // number for number in range(1, rounds + 1)])
+    return [[rounds * value - sum(term) for value in term] for term in terms if len(set(term)) > 1]
 
 
 def _ordered_members(members: Sequence[str]) -> list[str]:
