@@ -1,0 +1,64 @@
+"""Inviting members, and accepting the fingerprints of others."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from node.cli import control
+from node.cli.documents import write_private
+from node.cli.entry import app, member_app
+from node.cli.options import HOME, AsJson, Home
+from node.cli.output import emit, say, table, yes
+
+if TYPE_CHECKING:
+    from consortium.encoding import Json
+
+
+@app.command(rich_help_panel="Members")
+def invite(
+    legal_name: Annotated[str, typer.Argument(help="Legal name of the enterprise that is invited.")],
+    out: Annotated[Path, typer.Option(help="New file for the invitation; hand it over on a trusted path.")],
+    hours: Annotated[int, typer.Option(min=1, max=720, help="Hours until it expires.")] = 72,
+    home: Home = HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Write an invitation file: it holds a one-time secret."""
+    invitation = control.ask(home, lambda node: node.invite(legal_name, hours))
+    write_private(out, (json.dumps(invitation, ensure_ascii=False, sort_keys=True) + "\n").encode())
+    told = {key: value for key, value in invitation.items() if key != "secret"} | {"file": str(out)}
+    emit(told, _show_invitation, as_json=as_json)
+
+
+@member_app.command("list")
+def list_members(home: Home = HOME, as_json: AsJson = False) -> None:
+    """List the members, and whom the steward of this node accepted."""
+    emit(control.ask(home, lambda node: node.list_members()), _show_members, as_json=as_json)
+
+
+@member_app.command()
+def accept(
+    fingerprint: Annotated[str, typer.Argument(help="Fingerprint that the member told you on a trusted path.")],
+    home: Home = HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Accept a member: only accepted ones count towards this node's minimum of participants."""
+    document = control.ask(home, lambda node: node.accept_member(fingerprint))
+    emit(document, lambda member: say(f"Accepted {member['legal_name']} ({member['fingerprint']})."), as_json=as_json)
+
+
+def _show_invitation(invitation: Json) -> None:
+    expires = datetime.fromtimestamp(invitation["expires"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+    say(f"Invitation for {invitation['legal_name']} in {invitation['file']}; it works once, until {expires}.")
+
+
+def _show_members(document: Json) -> None:
+    rows = [
+        (member["fingerprint"], member["legal_name"], member["size"], yes(member["accepted"]), yes(member["attending"]))
+        for member in document["members"]
+    ]
+    table("Members", ("fingerprint", "legal name", "size", "accepted", "up"), rows)

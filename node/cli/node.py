@@ -1,0 +1,143 @@
+"""Founding, joining, running and pausing a node."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from node.cli import control
+from node.cli.documents import read_document
+from node.cli.entry import app
+from node.cli.options import HOME, AsJson, Home
+from node.cli.output import emit, note, say, table, yes
+
+if TYPE_CHECKING:
+    from consortium.encoding import Json
+
+HERE = "Founding and running"
+CHARTER = Path(__file__).resolve().parents[2] / "policies" / "incentives" / "standard.json"
+
+
+@app.command(rich_help_panel=HERE)
+def found(
+    name: Annotated[str, typer.Argument(help="Name of the consortium.")],
+    legal_name: Annotated[str, typer.Option(help="Legal name of the coordinator.")],
+    sector: Annotated[list[str], typer.Option(help="Sector of the consortium; may be given again.")],
+    host: Annotated[str, typer.Option(help="Name or address that members reach this machine by.")] = "127.0.0.1",
+    ports: Annotated[
+        tuple[int, int, int],
+        typer.Option(metavar="MEMBERS INVITATIONS TRAINING", help="Ports of the three listeners (0: any free)."),
+    ] = (0, 0, 0),
+    members_min: Annotated[int, typer.Option(min=3, max=64, help="Fewest members of a job.")] = 3,
+    schedule: Annotated[
+        Path, typer.Option(help="Incentive schedule of the charter (JSON).", show_default="standard")
+    ] = CHARTER,
+    home: Home = HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Found a consortium: write its genesis and the coordinator's node."""
+    from node import app as node_app  # noqa: PLC0415 -- gRPC and its friends, only when a node is built
+
+    document = node_app.found(
+        home,
+        name=name,
+        legal_name=legal_name,
+        sectors=sector,
+        host=host,
+        ports=ports,
+        members_min=members_min,
+        schedule=read_document(schedule),
+    )
+    emit(document, lambda found: _show_fields(f"Founded {name} in {home}", found), as_json=as_json)
+
+
+@app.command(rich_help_panel=HERE)
+def join(
+    invitation: Annotated[Path, typer.Argument(help="Invitation file from the coordinator.")],
+    legal_name: Annotated[str, typer.Option(help="Legal name of this enterprise.")],
+    sector: Annotated[str, typer.Option(help="Its sector.")],
+    size: Annotated[str, typer.Option(help="large, medium or small.")],
+    owner_group: Annotated[str, typer.Option(help="Group that owns it; its own name if none.")],
+    home: Home = HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Join a consortium: make keys on this machine and enrol them with an invitation."""
+    from node import app as node_app  # noqa: PLC0415
+
+    document = asyncio.run(
+        node_app.join(home, invitation, legal_name=legal_name, sector=sector, size=size, owner_group=owner_group)
+    )
+    emit(document, lambda joined: _show_fields(f"Joined; the node lives in {home}", joined), as_json=as_json)
+
+
+@app.command(rich_help_panel=HERE)
+def serve(home: Home = HOME, as_json: AsJson = False) -> None:
+    """Run the node of a folder until it is told to stop."""
+    from node import app as node_app  # noqa: PLC0415
+
+    note(f"Serving {home}; stop with Ctrl-C.")
+    asyncio.run(node_app.serve(home))
+    emit({"stopped": True}, lambda _: note("Stopped."), as_json=as_json)
+
+
+@app.command(rich_help_panel=HERE)
+def status(home: Home = HOME, as_json: AsJson = False) -> None:
+    """Show who this node is and how it is doing."""
+    emit(control.ask(home, lambda node: node.status()), _show_status, as_json=as_json)
+
+
+@app.command(rich_help_panel=HERE)
+def doctor(home: Home = HOME, as_json: AsJson = False) -> None:
+    """Check everything that a node needs; exit code 1 if something must be mended."""
+    from node import app as node_app  # noqa: PLC0415
+
+    document = asyncio.run(node_app.doctor(home))
+    emit(document, _show_checks, as_json=as_json)
+    if not all(check["ok"] for check in document["checks"]):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=HERE)
+def pause(home: Home = HOME, as_json: AsJson = False) -> None:
+    """Pause at once: decide nothing and send nothing until `resume`."""
+    document = control.ask(home, lambda node: node.pause())
+    emit(document, lambda _: say("Paused: nothing is decided and nothing is sent."), as_json=as_json)
+
+
+@app.command(rich_help_panel=HERE)
+def resume(home: Home = HOME, as_json: AsJson = False) -> None:
+    """Go on after `pause`."""
+    emit(control.ask(home, lambda node: node.resume()), lambda _: say("Running again."), as_json=as_json)
+
+
+def _show_fields(title: str, document: Json) -> None:
+    table(title, ("field", "value"), [(key, value) for key, value in document.items() if not isinstance(value, dict)])
+
+
+def _show_status(status: Json) -> None:
+    ledger, jobs = status["ledger"], status["jobs"]
+    rows = [
+        ("consortium", status["consortium"]),
+        ("legal name", f"{status['legal_name']} ({status['role']})"),
+        ("fingerprint", status["fingerprint"]),
+        ("connected", yes(status["connected"])),
+        ("paused", yes(status["paused"])),
+        ("members", status["members"]),
+        ("ledger", f"{ledger['size']} entries, root {ledger['root'][:16]}"),
+        ("jobs", f"{jobs['open']} open, {jobs['done']} done, {jobs['refused']} refused"),
+        ("version", status["version"]),
+    ]
+    if "attending" in status:
+        rows.append(("attending", f"{len(status['attending'])} member streams"))
+    table("Node", ("field", "value"), rows)
+
+
+def _show_checks(document: Json) -> None:
+    rows = [
+        ("ok" if check["ok"] else "MEND", check["check"], f"{check['text']} {'' if check['ok'] else check['mend']}")
+        for check in document["checks"]
+    ]
+    table("Doctor", ("", "check", "finding"), rows)
