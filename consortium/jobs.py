@@ -10,6 +10,7 @@ from consortium.errors import ConsortiumError, RequestError
 from consortium.faults import Fault
 from consortium.ledger import bodies
 from consortium.ledger.entry import Entry
+from consortium.privacy.accounting import rho_micro_for
 from consortium.privacy.descriptor import DatasetDescriptor
 from consortium.privacy.secure_sum import minimum_threshold
 from consortium.privacy.statistics import StatisticsRequest
@@ -232,7 +233,7 @@ def spend(state: State, index: int, entry: Entry) -> Fault | None:
 
 def _charge(state: State, job: Job, account: tuple[bytes, str], rho_micro: int) -> Fault | None:
     request = StatisticsRequest.from_json(job.request)
-    if rho_micro < request.rho_micro:
+    if rho_micro < rho_micro_for(request.epsilon_milli, request.delta):
         return Fault("underpaid", "The spend is smaller than what the job's request costs.")
     spent = state.spent.get(account, 0) + rho_micro
     cap = state.cap_of(*account)
@@ -293,7 +294,7 @@ def _job(state: State, entry: Entry) -> Job | None:
 
 def _check_columns(request: Request, descriptor: DatasetDescriptor) -> None:
     if isinstance(request, StatisticsRequest):
-        request.check(descriptor)
+        request.check_against(descriptor)
         return
     known = {column.name for column in descriptor.columns}
     for column in request.columns:

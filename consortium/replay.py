@@ -62,26 +62,46 @@ class Replay:
         return self.roots[-1]
 
     def feed(self, data: bytes) -> Step:
-        """Takes the next entry of the log, whatever it is."""
+        """Takes the next entry of a log that stands, whatever it is."""
+        step, authentic = self._examine(data)
+        if step.fault is not None and authentic and step.entry is not None:
+            # Void, but signed: its author's chain goes on from here, so that one bad entry makes one finding.
+            self.state.chains[step.entry.author] = (step.entry.seq + 1, step.entry.leaf)
+        self._grow(data)
+        return step
+
+    def offer(self, data: bytes) -> Step:
+        """Takes the entry only if it has no fault; otherwise nothing has changed (the sequencer's intake)."""
+        step, _ = self._examine(data)
+        if step.fault is None:
+            self._grow(data)
+        return step
+
+    def _grow(self, data: bytes) -> None:
+        self.frontier.append(leaf_hash(data))
+        self.roots.append(self.frontier.root())
+        self.state.size += 1
+
+    def _examine(self, data: bytes) -> tuple[Step, bool]:
+        """The step, and whether the entry is readable and signed by its author; on a fault the state is unchanged."""
         index = self.state.size
         entry: Entry | None = None
+        authentic = False
         try:
             entry = read_entry(data)
+            if index == 0 or entry.kind == "genesis":
+                return Step(index, entry, self._found(index, entry)), False
+            _verify_author(self.state, entry)
+            authentic = entry.consortium == self.state.genesis
             fault = self._judge(index, entry)
         except SignatureError as error:
             fault = Fault("bad-signature", str(error))
         except ConsortiumError as error:
             fault = Fault(error.code, str(error))
-        self.frontier.append(leaf_hash(data))
-        self.roots.append(self.frontier.root())
-        self.state.size += 1
-        return Step(index, entry, fault)
+        return Step(index, entry, fault), authentic
 
     def _judge(self, index: int, entry: Entry) -> Fault | None:
         state = self.state
-        if index == 0 or entry.kind == "genesis":
-            return self._found(index, entry)
-        _verify_author(state, entry)
         if entry.consortium != state.genesis:
             return Fault("other-consortium", "The entry was signed for another consortium.")
         earlier = state.keys.get((entry.author, entry.key))
@@ -90,14 +110,14 @@ class Replay:
             return Fault(
                 "replayed" if same else "duplicate-key", f"Its idempotency key was used at index {earlier[0]}."
             )
-        chain = self._link(index, entry)
-        state.chains[entry.author] = (entry.seq + 1, entry.leaf)
-        state.keys[entry.author, entry.key] = (index, entry.leaf)
-        if chain is not None:
-            return chain
-        if entry.kind != "enrolment" and not state.admitted(entry.author):
-            return Fault("not-admitted", "Its author was not admitted.")
-        return RULES[entry.kind](state, index, entry)
+        fault = self._link(index, entry)
+        if fault is None and entry.kind != "enrolment" and not state.admitted(entry.author):
+            fault = Fault("not-admitted", "Its author was not admitted.")
+        fault = fault or RULES[entry.kind](state, index, entry)
+        if fault is None:
+            state.chains[entry.author] = (entry.seq + 1, entry.leaf)
+            state.keys[entry.author, entry.key] = (index, entry.leaf)
+        return fault
 
     def _link(self, index: int, entry: Entry) -> Fault | None:
         """The author's own chain, and the head that the author saw when signing."""
