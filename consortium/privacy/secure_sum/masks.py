@@ -31,10 +31,14 @@ class Mask:
     negative: bool
 
 
-def derive(secret: bytes, purpose: bytes, *context: bytes) -> bytes:
-    """32 bytes by HKDF-SHA256 without salt; `context` fields are of fixed sizes, so the info is unambiguous."""
-    info = _DOMAIN + purpose + b"\x00" + b"".join(context)
+def hkdf(secret: bytes, info: bytes) -> bytes:
+    """32 bytes by HKDF-SHA256 (RFC 5869) without salt."""
     return HKDF(hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(secret)
+
+
+def derive(secret: bytes, purpose: bytes, *context: bytes) -> bytes:
+    """A 32-byte key for one purpose; the `context` fields are of fixed sizes, so that the info is unambiguous."""
+    return hkdf(secret, _DOMAIN + purpose + b"\x00" + b"".join(context))
 
 
 def commit(spec: SumSpec, purpose: bytes, *parts: bytes) -> bytes:
