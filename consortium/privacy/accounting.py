@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
+from consortium.encoding import Json
 from consortium.errors import BudgetError, RequestError
 
 MICRO = 1_000_000
@@ -72,7 +73,7 @@ def epsilon_milli_for(rho_micro: int, delta: str) -> int:
     return low
 
 
-def check_epsilon_milli(epsilon_milli: int) -> None:
+def check_epsilon_milli(epsilon_milli: Json) -> None:
     """Raises RequestError unless epsilon is an integer number of thousandths, positive and at most 20."""
     if type(epsilon_milli) is not int or not 0 < epsilon_milli <= EPSILON_MILLI_MAX:
         raise RequestError(
@@ -82,7 +83,7 @@ def check_epsilon_milli(epsilon_milli: int) -> None:
         )
 
 
-def check_delta(delta: str) -> None:
+def check_delta(delta: Json) -> None:
     """Raises RequestError unless delta is a power of ten, "1e-99" to "1e-3"."""
     if not isinstance(delta, str) or not _DELTA.fullmatch(delta) or Decimal(delta) > Decimal("1e-3"):
         raise RequestError(

@@ -48,8 +48,7 @@ def honest_shares(threshold: int) -> int:
 def share_variance(variance: Fraction, honest: int) -> Fraction:
     """The variance of every member's own noise share, so that `honest` of them reach `variance` together.
 
-    Below a share variance of 4 a sum of discrete Gaussians is measurably not a discrete Gaussian (Kairouz, Liu & Steinke
-    2021, Section 4), so it is refused.
+    Below a share variance of 4 a sum of discrete Gaussians is measurably not a discrete Gaussian, so it is refused.
 
     Raises:
         RequestError: the shares would be too small.
@@ -67,8 +66,9 @@ def share_variance(variance: Fraction, honest: int) -> Fraction:
 def gap_rho_micro(honest: int, dimension: int) -> Fraction:
     """An upper bound, in micro-rho, on what the sum of `honest` shares loses against one discrete Gaussian.
 
-    Kairouz, Liu & Steinke 2021, Proposition 14: the sum is (epsilon^2 / 2)-zCDP with epsilon^2 = D^2 / (h s^2) + tau d / 2
-    and tau = 10 sum_k exp(-2 pi^2 s^2 k / (k + 1)); at s^2 >= 4 every term is below exp(-4 pi^2) < 1e-17.
+    Kairouz, Liu & Steinke 2021, Proposition 14: the sum is (epsilon^2 / 2)-zCDP with
+    epsilon^2 = D^2 / (h s^2) + tau d / 2 and tau = 10 sum_k exp(-2 pi^2 s^2 k / (k + 1)) for k from 1 to h - 1;
+    at s^2 >= 4 every term is below exp(-4 pi^2) < 1e-17.
     """
     tau = Fraction(10 * (honest - 1), 10**17)
     return tau * dimension / 4 * MICRO
