@@ -78,7 +78,7 @@ class Replay:
         return step
 
     def _grow(self, data: bytes) -> None:
-        self.frontier.append(leaf_hash(data))
+        self.frontier = self.frontier.append(leaf_hash(data))
         self.roots.append(self.frontier.root())
         self.state.size += 1
 
