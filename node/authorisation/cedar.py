@@ -38,7 +38,6 @@ _CLAUSE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
 _ANNOTATIONS = frozenset({"id", "reason", "obligation"})
 _ANNOTATION_CHARACTERS_MAX = 300
 _PRIVACY_CHOICES = (*((mode,) for mode in PRIVACY_MODES), PRIVACY_MODES, PRIVACY_MODES[::-1])
-_TOO_DEEP = "error serializing"  # cedarpy's message for expressions of about 100 levels and more
 _PERMIT_FORM = (
     'Write: @id("permit") @reason("...") permit (principal is Consortium::Member, action in '
     '[Consortium::Action::"statistic", Consortium::Action::"release"], resource) '
@@ -142,8 +141,8 @@ class CedarEngine:
 
     def _compile(self, policy_text: str) -> _Compiled:
         steward = self._read(policy_text)
-        positions = cedar_text.statements(policy_text)
-        for statement, (clause, policy) in zip(positions, steward.items(), strict=True):
+        permits: dict[str, Json] = {}
+        for statement, (clause, policy) in zip(cedar_text.statements(policy_text), steward.items(), strict=True):
             where = cedar_text.place(policy_text, statement.start)
             if clause in self._guard or clause.startswith(GUARD_PREFIX) or clause in RESERVED_CLAUSES:
                 raise PolicyError(
@@ -151,16 +150,9 @@ class CedarEngine:
                     where=where,
                     mend="Choose another @id, one that does not begin with 'guard-'.",
                 )
-            if policy["effect"] == "permit" and not _is_broad_permit(policy):
-                raise PolicyError("A permit is not of the one broad form.", where=where, mend=_PERMIT_FORM)
-        permits = {clause: policy for clause, policy in steward.items() if policy["effect"] == "permit"}
-        if len(permits) > 1:
-            second = positions[list(steward).index(list(permits)[1])]
-            raise PolicyError(
-                "There is a second permit.",
-                where=cedar_text.place(policy_text, second.start),
-                mend="Keep one permit and restrict it by forbids, so that a refusal can name each.",
-            )
+            if policy["effect"] == "permit":
+                _check_permit(policy, where, permits)
+                permits[clause] = policy
         policies = PolicySet(
             text=policy_text,
             clauses=tuple(_clause(clause, policy) for clause, policy in (self._guard | steward).items()),
@@ -172,63 +164,62 @@ class CedarEngine:
 
     def _read(self, policy_text: str) -> dict[str, Json]:
         """Policies in Cedar's JSON form by their `@id`, in the order of the text, valid against the schema."""
-        positions = cedar_text.statements(policy_text)
-        parsed = _parse(policy_text)
-        if parsed["templates"]:
-            offset = positions[_index(next(iter(parsed["templates"])))].start
-            raise PolicyError(
-                "A sharing policy has no slots.",
-                where=cedar_text.place(policy_text, offset),
-                mend="Write 'principal' and 'resource' in place of ?principal and ?resource.",
-            )
-        self._validate(policy_text, positions)
         by_id: dict[str, Json] = {}
-        for name, policy in sorted(parsed["staticPolicies"].items(), key=lambda item: _index(item[0])):
-            where = cedar_text.place(policy_text, positions[_index(name)].start)
+        for statement in cedar_text.statements(policy_text):
+            where = cedar_text.place(policy_text, statement.start)
+            policy = _parse(policy_text, statement)
+            self._validate(policy_text, statement)
             clause = _clause_id(policy, where)
             if clause in by_id:
                 raise PolicyError("Two clauses have the same @id.", where=where, mend="Give each clause its own @id.")
             by_id[clause] = policy
         return by_id
 
-    def _validate(self, policy_text: str, positions: tuple[cedar_text.Statement, ...]) -> None:
-        result = cedarpy.validate_policies(policy_text, self._schema)
+    def _validate(self, policy_text: str, statement: cedar_text.Statement) -> None:
+        result = cedarpy.validate_policies(statement.source(policy_text), self._schema)
         if result.validation_passed:
             return
         error = result.errors[0]
         message = _one_line(error.error.removeprefix(f"for policy `{error.policy_id}`, "))
-        offset = cedar_text.named_offset(positions[_index(error.policy_id)], message)
         raise PolicyError(
             f"The policy does not fit the schema: {message}.",
-            where=cedar_text.place(policy_text, offset),
+            where=cedar_text.place(policy_text, cedar_text.named_offset(statement, message)),
             mend="See the attributes and actions in policies/schema.cedarschema.",
         )
 
 
-def _parse(policy_text: str) -> dict[str, Json]:
-    message = _parse_error(policy_text)
+def _parse(policy_text: str, statement: cedar_text.Statement) -> dict[str, Json]:
+    """One policy in Cedar's JSON form. Parsed alone, so that an error has a place and no clause can hide another."""
+    source, where = statement.source(policy_text), cedar_text.place(policy_text, statement.start)
+    message = _parse_error(source)
     if message:
-        too_deep = message.startswith(_TOO_DEEP)
+        offset = cedar_text.syntax_error_offset(policy_text, statement, message, _parse_error)
         raise PolicyError(
-            "A clause is nested too deep." if too_deep else f"The text is not Cedar: {_one_line(message)}.",
-            where=cedar_text.place(policy_text, cedar_text.syntax_error_offset(policy_text, _parse_error)),
-            mend="Split the clause in several." if too_deep else "See policies/README.md for the form of a clause.",
+            f"The text is not Cedar: {_one_line(message)}.",
+            where=cedar_text.place(policy_text, offset),
+            mend="See policies/README.md for the form of a clause.",
         )
-    parsed: dict[str, Json] = json.loads(cedarpy.policies_to_json_str(policy_text))
-    return parsed
-
-
-def _parse_error(policy_text: str) -> str:
     try:
-        cedarpy.policies_to_json_str(policy_text)
+        parsed = json.loads(cedarpy.policies_to_json_str(source))
+        cedarpy.PolicySet.from_json_str(json.dumps(parsed))
+    except (RecursionError, ValueError) as error:  # Cedar reads back about 100 levels of its own JSON form
+        raise PolicyError("The clause is nested too deep.", where=where, mend="Split it in several.") from error
+    if parsed["templates"]:
+        raise PolicyError(
+            "A sharing policy has no slots.",
+            where=where,
+            mend="Write 'principal' and 'resource' in place of ?principal and ?resource.",
+        )
+    (policy,) = parsed["staticPolicies"].values()
+    return dict(policy)
+
+
+def _parse_error(source: str) -> str:
+    try:
+        cedarpy.policies_to_json_str(source)
     except ValueError as error:
         return str(error) or "it does not parse"
     return ""
-
-
-def _index(positional_id: str) -> int:
-    """Cedar names the policies of a text policy0, policy1, ... in order, whatever their `@id`."""
-    return int(positional_id.removeprefix("policy"))
 
 
 def _clause_id(policy: Mapping[str, Json], where: str) -> str:
@@ -256,6 +247,17 @@ def _clause_id(policy: Mapping[str, Json], where: str) -> str:
             mend="Use @id, @reason and @obligation only.",
         )
     return clause
+
+
+def _check_permit(policy: Mapping[str, Json], where: str, earlier: Mapping[str, Json]) -> None:
+    if not _is_broad_permit(policy):
+        raise PolicyError("A permit is not of the one broad form.", where=where, mend=_PERMIT_FORM)
+    if earlier:
+        raise PolicyError(
+            "There is a second permit.",
+            where=where,
+            mend="Keep one permit and restrict it by forbids, so that a refusal can name each.",
+        )
 
 
 def _is_broad_permit(policy: Mapping[str, Json]) -> bool:

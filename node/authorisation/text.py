@@ -42,7 +42,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Statement:
-    """The tokens of one policy, its semicolon included if it has one. Its index is Cedar's: policy0, policy1, ..."""
+    """The tokens of one policy, its semicolon included if it has one."""
 
     tokens: tuple[Token, ...]
 
@@ -50,6 +50,10 @@ class Statement:
     def start(self) -> int:
         """The offset of its first token."""
         return self.tokens[0].start
+
+    def source(self, text: str) -> str:
+        """Its part of the whole text."""
+        return text[self.start : self.tokens[-1].end]
 
 
 def statements(text: str) -> tuple[Statement, ...]:
@@ -103,26 +107,23 @@ def place(text: str, offset: int) -> str:
     return f"line {before.count(chr(10)) + 1}, column {offset - (before.rfind(chr(10)) + 1) + 1}"
 
 
-def syntax_error_offset(text: str, parse_error: Callable[[str], str]) -> int:
-    """The offset at which a text stops being Cedar.
+def syntax_error_offset(text: str, statement: Statement, message: str, parse_error: Callable[[str], str]) -> int:
+    """The offset at which a statement stops being Cedar.
 
     A parser that fails at a token says of every text that ends before it only that the text ends too early, so the
     place is found by bisection over the tokens.
 
     Args:
-        text: a text that does not parse.
-        parse_error: the parser's message of a text; "" if it parses.
+        text: the whole text.
+        statement: a part of it that does not parse.
+        message: the parser's message of the statement.
+        parse_error: the parser's message of any text; "" if it parses.
     """
-    for statement in statements(text):
-        message = parse_error(text[statement.start : statement.tokens[-1].end])
-        if message == "":
-            continue
-        if message == END_OF_INPUT:
-            return statement.tokens[-1].end
-        if message.startswith(_AT_A_TOKEN):
-            return _failing_token(text, statement, parse_error).start
-        return named_offset(statement, message)
-    return 0
+    if message == END_OF_INPUT:
+        return statement.tokens[-1].end
+    if message.startswith(_AT_A_TOKEN):
+        return _failing_token(text, statement, parse_error).start
+    return named_offset(statement, message)
 
 
 def _failing_token(text: str, statement: Statement, parse_error: Callable[[str], str]) -> Token:
