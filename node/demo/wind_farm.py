@@ -8,7 +8,7 @@ The tables keep what is wrong with the readings: rows without any reading, outdo
 the repeated times of the two spring clock changes. Columns of every table, in this order:
 
     turbine  text                            R80711, R80721, R80736 or R80790
-    time     timestamp, UTC, without a zone  begin of the 10-minute record; in CSV `YYYY-MM-DD HH:MM:SS`
+    time     timestamp, UTC, without a zone  of the 10-minute record; in CSV `YYYY-MM-DD HH:MM:SS`
     Ba_avg   float64, degrees                pitch angle
     P_avg    float64, kW                     active power
     Ws_avg   float64, m/s                    wind speed
