@@ -22,6 +22,17 @@ class Tile:
     width: int
 
 
+def tile_path(level: str, index: int, width: int) -> str:
+    """The path of a tile or bundle below the log's prefix; `level` is a decimal number or "entries".
+
+    The index is written in groups of three digits, all but the last behind an `x`; partial tiles add their width.
+    """
+    path = f"{index % 1000:03d}"
+    while index := index // 1000:
+        path = f"x{index % 1000:03d}/{path}"
+    return f"tile/{level}/{path}" + ("" if width == TILE_WIDTH else f".p/{width}")
+
+
 def entry_tile_paths(size: int) -> Iterator[Tile]:
     """The entry bundles of a log with this number of entries, in order; none for an empty log.
 
@@ -89,18 +100,7 @@ def decode_bundle(data: bytes, count: int) -> list[bytes]:
 def _tiles(level: str, count: int) -> Iterator[Tile]:
     for start in range(0, count, TILE_WIDTH):
         width = min(TILE_WIDTH, count - start)
-        yield Tile(f"tile/{level}/{_index_path(start // TILE_WIDTH)}{_partial(width)}", start, width)
-
-
-def _index_path(index: int) -> str:
-    path = f"{index % 1000:03d}"
-    while index := index // 1000:
-        path = f"x{index % 1000:03d}/{path}"
-    return path
-
-
-def _partial(width: int) -> str:
-    return "" if width == TILE_WIDTH else f".p/{width}"
+        yield Tile(tile_path(level, start // TILE_WIDTH, width), start, width)
 
 
 def _checked_size(size: int) -> int:

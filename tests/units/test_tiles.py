@@ -15,6 +15,7 @@ from consortium.ledger.tiles import (
     encode_bundle,
     entry_tile_paths,
     hash_tiles,
+    tile_path,
 )
 
 
@@ -42,10 +43,16 @@ def test_an_empty_log_has_no_tiles() -> None:
 
 
 def test_a_tile_index_is_written_in_groups_of_three_digits() -> None:
-    size = 1_234_067 * TILE_WIDTH + 5
-    *_, before, last = entry_tile_paths(size)
-    assert (before.path, before.width) == ("tile/entries/x001/x234/066", 256)
-    assert (last.path, last.start, last.width) == ("tile/entries/x001/x234/067.p/5", size - 5, 5)
+    assert tile_path("entries", 1_234_067, 256) == "tile/entries/x001/x234/067"
+    assert tile_path("0", 7, 5) == "tile/0/007.p/5"
+
+
+def test_the_entry_bundles_cover_the_log_without_gap() -> None:
+    size = 1_002 * TILE_WIDTH + 5
+    tiles = list(entry_tile_paths(size))
+    assert [tile.start for tile in tiles] == list(range(0, size, TILE_WIDTH))
+    assert sum(tile.width for tile in tiles) == size
+    assert [tile.path for tile in tiles[-2:]] == ["tile/entries/x001/001", "tile/entries/x001/002.p/5"]
 
 
 def test_tiles_cover_only_the_first_leaves_of_a_longer_log() -> None:
