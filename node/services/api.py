@@ -186,9 +186,7 @@ class RoundsService(Protocol):
         self, job: bytes, round_number: int, roster: Sequence[bytes], model_sha256: bytes, length: int
     ) -> None: ...
 
-    async def sum(
-        self, job: bytes, round_number: int, masked: dict[bytes, npt.NDArray[np.uint32]]
-    ) -> RoundSum: ...
+    async def sum(self, job: bytes, round_number: int, masked: dict[bytes, npt.NDArray[np.uint32]]) -> RoundSum: ...
 
     async def finish(self, job: bytes, outcome: bytes) -> None: ...
 
@@ -222,9 +220,7 @@ class ControlService(Protocol):
         """The member that was accepted, as in list_members."""
         ...
 
-    async def offer_dataset(
-        self, path: Path, descriptor: Path, policy: Path, rho_micro: int, delta: str
-    ) -> Json:
+    async def offer_dataset(self, path: Path, descriptor: Path, policy: Path, rho_micro: int, delta: str) -> Json:
         """{dataset, lineage, index, row_count_band, policy_sha256, columns, problems: {...}}"""
         ...
 

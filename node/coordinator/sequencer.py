@@ -1,0 +1,84 @@
+"""The sequencer: gives entries their order, and acknowledges them under a signed checkpoint (group commit)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from consortium.errors import EntryError, NotAuthorisedError
+from consortium.keys import Signer, open_frame
+from consortium.ledger.checkpoint import Checkpoint, sign_checkpoint
+from consortium.ledger.entry import read_entry
+from node.services.api import Batch
+from node.services.mirror import Mirror
+
+GROUP_MAX = 1_000
+
+
+@dataclass(frozen=True)
+class _Pending:
+    frame: bytes
+    leaf: bytes
+    key: tuple[bytes, str]
+    done: asyncio.Future[tuple[int, bytes]]
+
+
+class Sequencer:
+    """The LedgerService of the coordinator."""
+
+    def __init__(self, mirror: Mirror, signer: Signer) -> None:
+        self._mirror = mirror
+        self._signer = signer
+        self._queue: asyncio.Queue[_Pending] = asyncio.Queue(maxsize=10 * GROUP_MAX)
+
+    async def append(self, caller: bytes | None, frame: bytes) -> tuple[int, bytes]:
+        """Appends an entry that its own author sends; the same bytes again get the same index."""
+        if caller is not None and open_frame(frame).key_id != caller:
+            raise NotAuthorisedError(
+                "The entry is signed by another member than the one who sends it.", mend="Let its author send it."
+            )
+        entry = read_entry(frame)
+        done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        await self._queue.put(_Pending(frame, entry.leaf, (entry.author, entry.key), done))
+        return await done
+
+    def follow(self, start: int) -> AsyncIterator[Batch]:
+        return self._mirror.batches(start)
+
+    async def run(self) -> None:
+        """Commits what waits, group by group, until cancelled; a store that fails ends the node."""
+        while True:
+            group = [await self._queue.get()]
+            while len(group) < GROUP_MAX and not self._queue.empty():
+                group.append(self._queue.get_nowait())
+            await self._commit(group)
+
+    async def _commit(self, group: list[_Pending]) -> None:
+        try:
+            fresh = [pending for pending in group if not self._stands(pending)]
+            steps = await self._mirror.offer([pending.frame for pending in fresh], self._sign)
+        except BaseException as error:
+            for pending in group:
+                pending.done.cancel(str(type(error).__name__))
+            raise
+        for pending, step in zip(fresh, steps, strict=True):
+            if step.fault is not None and not self._stands(pending) and not pending.done.done():
+                pending.done.set_exception(
+                    EntryError(step.fault.text, where=step.fault.code, mend="Nothing was appended; mend and sign anew.")
+                )
+        for pending in group:
+            if not pending.done.done():
+                pending.done.set_result(self._receipt(pending))
+
+    def _stands(self, pending: _Pending) -> bool:
+        earlier = self._mirror.state.keys.get(pending.key)
+        return earlier is not None and earlier[1] == pending.leaf
+
+    def _receipt(self, pending: _Pending) -> tuple[int, bytes]:
+        acknowledged = self._mirror.acknowledged
+        assert acknowledged is not None
+        return self._mirror.state.keys[pending.key][0], acknowledged.note
+
+    def _sign(self, checkpoint: Checkpoint) -> bytes:
+        return sign_checkpoint(checkpoint, self._signer, checkpoint.origin).encode()

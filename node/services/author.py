@@ -1,0 +1,77 @@
+"""Says things on the ledger: signs entries in the author's own order and sees them acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from consortium.errors import ForkError, UnavailableError
+from consortium.keys import Signer
+from consortium.ledger.entry import NO_PREVIOUS, Draft, write_entry
+from node.services.mirror import FORK_ADVICE, Mirror
+
+Append = Callable[[bytes], Awaitable[tuple[int, bytes]]]
+
+RETRY_S = 0.5
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """Where an entry stands: its index and leaf hash (which is the id of a job)."""
+
+    index: int
+    leaf: bytes
+
+
+class Author:
+    """One member's pen. Entries are signed one after another, each after the last was acknowledged."""
+
+    def __init__(self, signer: Signer, mirror: Mirror, append: Append) -> None:
+        """Args: `append` hands a frame to the sequencer and returns its index and a checkpoint note."""
+        self._signer = signer
+        self._mirror = mirror
+        self._append = append
+        self._lock = asyncio.Lock()
+
+    async def say(self, draft: Draft) -> Said:
+        """Appends an entry and waits until this node's own copy holds it under a checkpoint.
+
+        Said again with the same idempotency key, it returns what stands. A lost connection is retried for a minute.
+
+        Raises:
+            EntryError: the sequencer refused the entry.
+            UnavailableError: the sequencer was not reachable for a minute; the entry may or may not stand.
+            ForkError: the sequencer acknowledged the entry and then shows another in its place.
+        """
+        async with self._lock:
+            deadline = asyncio.get_running_loop().time() + PATIENCE_S
+            while True:
+                try:
+                    return await self._say_once(draft)
+                except UnavailableError:
+                    if asyncio.get_running_loop().time() > deadline:
+                        raise
+                    await asyncio.sleep(RETRY_S)
+
+    async def _say_once(self, draft: Draft) -> Said:
+        me = self._signer.key_id
+        state = self._mirror.state
+        stands = state.keys.get((me, draft.key))
+        if stands is not None:
+            return Said(*stands)
+        sequence, previous = state.chains.get(me, (0, NO_PREVIOUS))
+        entry = write_entry(
+            self._signer, draft, consortium=state.genesis, head=self._mirror.head, prev=previous, seq=sequence
+        )
+        index, _ = await self._append(entry.frame.data)
+        await self._mirror.wait_for(lambda: self._mirror.acknowledged_size > index)
+        step = self._mirror.steps[index]
+        if step.entry is None or step.entry.leaf != entry.leaf:
+            raise ForkError(
+                "The sequencer acknowledged an entry and shows another in its place.",
+                where=f"index {index}",
+                mend=FORK_ADVICE,
+            )
+        return Said(index, entry.leaf)
