@@ -86,3 +86,16 @@ def test_a_proof_beyond_the_known_leaves_is_refused() -> None:
 def test_a_frontier_whose_hashes_do_not_fit_its_size_is_refused(size: int, hashes: tuple[bytes, ...]) -> None:
     with pytest.raises(ProofError, match="do not fit"):
         Frontier(size, hashes)
+
+
+def test_a_proof_is_not_accepted_for_a_smaller_or_larger_tree_that_it_does_not_reach() -> None:
+    leaves = [leaf_hash(bytes([i])) for i in range(8)]
+    root = {size: Frontier().extend(leaves[:size]).root() for size in (2, 3, 4, 7, 8)}
+    with pytest.raises(ProofError, match="more hashes"):
+        verify_inclusion(1, 2, leaves[3], inclusion_proof(leaves, 3, 4), root[4])
+    with pytest.raises(ProofError, match="does not lead"):
+        verify_inclusion(0, 4, leaves[0], inclusion_proof(leaves, 0, 2), root[2])
+    with pytest.raises(ProofError, match="more hashes"):
+        verify_consistency(3, 4, consistency_proof(leaves, 7, 8), root[7], root[8])
+    with pytest.raises(ProofError, match="does not extend"):
+        verify_consistency(3, 8, consistency_proof(leaves, 3, 4), root[3], root[4])
