@@ -30,7 +30,8 @@ class Reservation:
         rho_micro: micro-rho of zCDP, or None for an exact release ("unbounded").
         delta: the delta beside it, a decimal string.
         requester: key id of the member that asked for the job.
-        finished: whether the round was released or aborted; finished ones no longer count against its requester.
+        finished: whether the round came to its end; until then it counts against its requester, aborted or not, so that
+            aborted rounds cannot burn a budget.
     """
 
     lineage: str
@@ -168,7 +169,7 @@ class Accounts(Protocol):
         ...
 
     async def mark_finished(self, job: bytes, round_number: int) -> None:
-        """Says that a round was released or aborted; what it spent stays spent."""
+        """Says that a round came to its end; what it spent stays spent."""
         ...
 
     async def unfinished(self, requester: bytes) -> int:
