@@ -6,7 +6,9 @@ comparison is between ways of bringing data together and nothing else.
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -81,3 +83,13 @@ def read_table(path: Path) -> pd.DataFrame:
 def pooled(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """All rows of all operators in one table, which is what a consortium exists to avoid."""
     return pd.concat(tables, ignore_index=True)
+
+
+def models_of(result: Mapping[str, Any]) -> list[Model]:
+    """The model that went into each round, and the final one, from the result document of a training job."""
+    models = []
+    for text in result["models"]:
+        with np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False) as archive:
+            (model,) = archive.values()
+            models.append(np.asarray(model, np.float32))
+    return models
