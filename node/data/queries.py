@@ -25,11 +25,10 @@ def inspection(connection: duckdb.DuckDBPyConnection, descriptor: DatasetDescrip
     for i, column in enumerate(descriptor.columns):
         sentinel = is_sentinel(descriptor, column.name) or "false"
         outside = _outside(descriptor, column.name)
-        row = connection.execute(
+        [row] = connection.execute(
             f"SELECT count(*) FILTER (WHERE c{i} IS NULL), count(*) FILTER (WHERE {sentinel}), "  # noqa: S608
             f"count(*) FILTER (WHERE {outside}) FROM records"
-        ).fetchone()
-        assert row is not None
+        ).fetchall()
         missing, sentinels, out_of_bounds = (_percent(number, records) for number in row)
         columns.append(
             {
@@ -82,12 +81,10 @@ def table(
     names = {column: column.replace('"', '""') for column in columns}
     fields = ", ".join(f'{_in_bounds(descriptor, name)} AS "{label}"' for name, label in names.items())
     where = " AND ".join(_condition(descriptor, condition) for condition in conditions) or "true"
-    rows = connection.execute(f"SELECT count(*) FROM records WHERE {where}").fetchone()  # noqa: S608
-    assert rows is not None
-    if rows[0] * len(columns) * 8 > TABLE_BYTES_MAX:
+    [(rows,)] = connection.execute(f"SELECT count(*) FROM records WHERE {where}").fetchall()  # noqa: S608
+    if rows * len(columns) * 8 > TABLE_BYTES_MAX:
         _refuse_size(descriptor)
-    found = connection.execute(f"SELECT {fields} FROM records WHERE {where} ORDER BY rowid").to_arrow_table()  # noqa: S608
-    assert found is not None
+    found = connection.sql(f"SELECT {fields} FROM records WHERE {where} ORDER BY rowid").to_arrow_table()  # noqa: S608
     buffer = io.BytesIO()
     with new_stream(buffer, found.schema) as writer:  # type: ignore[no-untyped-call]
         writer.write_table(found)

@@ -20,7 +20,7 @@ import duckdb
 from consortium.errors import DatasetError
 from consortium.privacy.descriptor import Column, DatasetDescriptor
 
-HEADER_CHARACTERS_MAX = 1 << 16
+HEADER_BYTES_MAX = 1 << 16
 FIELD_CHARACTERS_MAX = 1 << 20
 
 _GLOB = re.compile(r"[*?\[\]{}]")
@@ -100,9 +100,8 @@ def load(
     except (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException) as error:
         refuse_unreadable(source.path, error)
     first = connection.execute("SELECT rowid, wrong FROM records WHERE wrong IS NOT NULL ORDER BY rowid LIMIT 1")
-    found = first.fetchone()
-    if found is not None:
-        _refuse_value(source, descriptor.columns[found[1]], row=found[0])
+    for row, wrong_column in first.fetchall():
+        _refuse_value(source, descriptor.columns[wrong_column], row)
     read = count(connection)
     if read == 0:
         raise DatasetError("The file has no rows.", where=source.path.name, mend="Connect a file with records.")
@@ -117,9 +116,8 @@ def load(
 
 def count(connection: duckdb.DuckDBPyConnection) -> int:
     """How many rows `records` has."""
-    row = connection.execute("SELECT count(*) FROM records").fetchone()
-    assert row is not None
-    return int(row[0])
+    [(rows,)] = connection.execute("SELECT count(*) FROM records").fetchall()
+    return int(rows)
 
 
 def reading(descriptor: DatasetDescriptor, name: str) -> str:
@@ -172,12 +170,12 @@ def _check_file(path: Path) -> None:
 
 def _csv_header(path: Path) -> list[str]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.readline(HEADER_CHARACTERS_MAX)
-            header = next(csv.reader(io.StringIO(text, newline=""), strict=True), [])
+        with path.open("rb") as file:
+            text = file.readline(HEADER_BYTES_MAX).decode("utf-8-sig")
+        header = next(csv.reader(io.StringIO(text, newline=""), strict=True), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         header = []
-    if not header or not text.endswith(("\n", "\r")):
+    if not header or not text.endswith("\n"):
         raise DatasetError(
             "The file has no header line, or nothing after it.",
             where=f"{path.name}, line 1",
