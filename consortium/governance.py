@@ -20,6 +20,8 @@ def enrol(state: State, _index: int, entry: Entry) -> Fault | None:
     public_key = bytes.fromhex(body["public_key"])
     if key_id(public_key) != entry.author:
         return Fault("wrong-author", "An enrolment is signed by the key that it enrols.")
+    if entry.author in state.members:
+        return Fault("already-enrolled", "The party is enrolled; what it was admitted with does not change.")
     try:
         check_public_key(public_key)
     except SignatureError as error:

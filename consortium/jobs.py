@@ -20,6 +20,7 @@ ROUNDS_MAX = 29  # training rounds; with the evaluation at the end a run has at 
 EXAMPLES_MAX = 10_000_000
 MODEL_WORDS_MAX = 4_000_000
 _ROSTER_CONTEXT = b"consortium/round-roster/v1"
+_NOT_CATALOGUED = "catalogue of apps"
 STATISTIC_ROUNDS_MAX = 3  # a sum that lost too many is tried again with fresh noise, paid for again
 
 
@@ -147,24 +148,26 @@ def check_job(state: State, body: Json) -> Request:
     if isinstance(request, TrainingRequest) and request.app not in state.apps:
         raise RequestError(
             "The app is not in the catalogue, so nobody can have approved it.",
-            where="request.app",
+            where=_NOT_CATALOGUED,
             mend="Catalogue it first: 'consortium job catalogue-app'.",
         )
     return request
 
 
 def round_roster(seed: bytes, round_number: int, members: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The roster of a training round (from 1): all members, or all but one where that leaves at least three.
+    """The roster of a training round (from 1), sorted: all members, or all but one where that leaves at least three.
 
-    Cycles of n + 1 rounds hold the full roster and each all-but-one roster once, in an order that SHA-256 of the public
-    seed decides: nobody chooses who sits out when, and after one cycle every member has been absent once.
+    The first round, which gains most, has everybody. Then cycles of n + 1 rounds hold the full roster and each
+    all-but-one roster once, in an order that SHA-256 of the public seed decides: nobody chooses who sits out when, and
+    after a cycle every member has been absent once. Scores need n + 4 rounds.
     """
+    assert round_number >= 1
     roster = tuple(sorted(members))
-    if len(roster) < 4:
+    if len(roster) < 4 or round_number == 1:
         return roster
-    cycle, place = divmod(round_number - 1, len(roster) + 1)
+    cycle, place = divmod(round_number - 2, len(roster) + 1)
     context = _ROSTER_CONTEXT + sha256(seed) + cycle.to_bytes(4, "big")
-    order = sorted(range(len(roster) + 1), key=lambda absent: sha256(context + bytes([absent])))
+    order = sorted(range(len(roster) + 1), key=lambda absent: sha256(context + absent.to_bytes(4, "big")))
     return tuple(member for position, member in enumerate(roster) if position != order[place])
 
 
@@ -176,8 +179,7 @@ def submit(state: State, index: int, entry: Entry) -> Fault | None:
     try:
         check_job(state, body)
     except ConsortiumError as error:
-        unapproved = isinstance(error, RequestError) and error.where == "request.app"
-        return Fault("run-before-approval" if unapproved else "bad-job", str(error))
+        return Fault("run-before-approval" if error.where == _NOT_CATALOGUED else "bad-job", str(error))
     state.jobs[entry.leaf] = Job(
         id=entry.leaf,
         index=index,
@@ -199,6 +201,8 @@ def decide(state: State, index: int, entry: Entry) -> Fault | None:
     if (entry.author, stage) in job.decisions:
         return Fault("duplicate", "The member decided before.")
     if entry.body["outcome"] == "permit":
+        if stage == "run" and (job.sums or job.ended()):
+            return Fault("too-late", "The job's members were settled when its first sum was recorded, or it has ended.")
         if job.kind == "training" and (entry.author, job.request["app"]) not in state.approvals:
             return Fault("run-before-approval", "The member had not approved the app.")
         if stage == "release" and not any(member == entry.author for member, _ in job.spends):

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from consortium import governance, jobs
 from consortium.encoding import sha256
-from consortium.errors import ConsortiumError, EntryError, SettlementError, SignatureError
+from consortium.errors import CheckpointError, ConsortiumError, EntryError, SettlementError, SignatureError
 from consortium.faults import Fault
 from consortium.incentives import rules
 from consortium.incentives.schedule import Schedule
 from consortium.keys import check_public_key, key_id
+from consortium.ledger.checkpoint import NoteKey
 from consortium.ledger.entry import NO_PREVIOUS, Entry, read_entry
 from consortium.ledger.merkle import Frontier, leaf_hash
 from consortium.state import Member, State
@@ -65,8 +66,11 @@ class Replay:
         """Takes the next entry of a log that stands, whatever it is."""
         step, authentic = self._examine(data)
         if step.fault is not None and authentic and step.entry is not None:
-            # Void, but signed: its author's chain goes on from here, so that one bad entry makes one finding.
-            self.state.chains[step.entry.author] = (step.entry.seq + 1, step.entry.leaf)
+            # Void, but signed: its author's chain goes on from here, so that one bad entry makes one finding. Never
+            # backwards: whoever repeats an old entry of another author must not void that author's next one.
+            due, _ = self.state.chains.get(step.entry.author, (0, NO_PREVIOUS))
+            if step.entry.seq >= due:
+                self.state.chains[step.entry.author] = (step.entry.seq + 1, step.entry.leaf)
         self._grow(data)
         return step
 
@@ -150,7 +154,8 @@ class Replay:
             )
         try:
             Schedule.from_json(entry.body["schedule"])
-        except SettlementError as error:
+            NoteKey(entry.body["origin"], public_key)
+        except (SettlementError, CheckpointError) as error:
             return Fault("no-genesis", str(error))
         identity = key_id(public_key)
         self.state.genesis = entry.leaf

@@ -14,7 +14,7 @@ from consortium.audit.sums import Summed, verify_sum
 from consortium.encoding import Json
 from consortium.errors import CheckpointError, ConsortiumError
 from consortium.incentives.rules import scores_of, utilities_of
-from consortium.jobs import TrainingRequest
+from consortium.jobs import TrainingRequest, round_roster
 from consortium.ledger.checkpoint import Checkpoint, NoteKey, open_checkpoint
 from consortium.replay import Replay, Step
 from consortium.state import Job, State
@@ -136,11 +136,26 @@ def _check_job(state: State, job: Job, transcripts: Mapping[str, bytes]) -> tupl
             summed[number] = verify_sum(state, job, record, transcripts)
         except ConsortiumError as error:
             findings.append(Finding("bad-sum", record.index, f"Round {number} of job {job.id.hex()[:16]}: {error}"))
+    if job.kind == "training":
+        findings += _check_rosters(job)
     if job.scores is not None:
         finding = _check_scores(job, summed)
         if finding is not None:
             findings.append(finding)
     return findings, len(summed)
+
+
+def _check_rosters(job: Job) -> list[Finding]:
+    """The public seed decides who takes part in which training round; everybody evaluates."""
+    request = TrainingRequest.from_json(job.request)
+    members = job.permitted()
+    due = {r: round_roster(bytes.fromhex(request.seed), r, members) for r in range(1, request.rounds + 1)}
+    due[request.rounds + 1] = members
+    return [
+        Finding("bad-roster", record.index, f"Round {number} is not of the roster that the job's seed decides.")
+        for number, record in sorted(job.sums.items())
+        if number not in due or record.body["roster"] != [member.hex() for member in due[number]]
+    ]
 
 
 def _check_scores(job: Job, summed: Mapping[int, Summed]) -> Finding | None:

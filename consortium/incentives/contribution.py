@@ -1,8 +1,8 @@
 """Contribution scores by participation regression: indicative, and computed from sums alone.
 
 Under a secure sum nobody sees one member's update, so nobody can rebuild the models of other coalitions. What is
-public is who took part in each round and how the utility of the shared model moved. The rosters of a plan are all
-members or all but one, and the moves are explained by least squares over the rounds r = 1..R:
+public is who took part in each round and how the utility of the shared model moved. The rosters (`jobs.round_roster`)
+are all members or all but one, and the moves are explained by least squares over the rounds r = 1..R:
 
     u_r - u_{r-1}  =  c + sum_i m_i * [i took part] + g * (u_{r-1} - mean) + h * (1/r - mean) + noise
 
@@ -32,7 +32,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fractions import Fraction
 
-from consortium.encoding import Json, sha256
+from consortium.encoding import Json
 from consortium.errors import ContributionError
 
 METHOD = "participation-regression-v1"
@@ -40,8 +40,6 @@ UTILITY_MICRO_MAX = 1_000_000
 MEMBERS_MIN = 4
 MEMBERS_MAX = 64
 ROUNDS_MAX = 1_000
-
-_PLAN_CONTEXT = b"consortium/roster-plan/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +64,6 @@ class ContributionScores:
             {"error_micro": score.error_micro, "member": score.member, "score_micro": score.score_micro}
             for score in self.scores
         ]
-
-
-def roster_plan(members: Sequence[str], rounds: int, seed: bytes) -> tuple[frozenset[str], ...]:
-    """The members of each training round, fixed by a public seed before the first.
-
-    The first round, which gains most, has everybody. Then cycles of n + 1 rounds hold the full roster and each
-    all-but-one roster once, in an order that hashes of the seed decide, so that nobody chooses who sits out when.
-    Scores need n + 4 rounds.
-
-    Raises:
-        ContributionError: fewer than 4 or more than 64 members, a repeated one, or a number of rounds out of range.
-    """
-    ordered = _ordered_members(members)
-    _check_rounds(rounds)
-    everyone = frozenset(ordered)
-    rosters = (everyone, *(everyone - {member} for member in ordered))
-    plan = [everyone]
-    for start in range(1, rounds, len(rosters)):
-        ranks = [sha256(_PLAN_CONTEXT + sha256(seed) + b"%d/%d" % (start, k)) for k in range(len(rosters))]
-        plan.extend(rosters[k] for k in sorted(range(len(rosters)), key=ranks.__getitem__))
-    return tuple(plan[:rounds])
 
 
 def participation_scores(

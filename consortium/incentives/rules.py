@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consortium.encoding import digest_of
-from consortium.errors import ConsortiumError
+from consortium.errors import ConsortiumError, ContributionError
 from consortium.faults import Fault
 from consortium.incentives.contribution import (
     METHOD,
@@ -32,7 +32,16 @@ def utilities_of(total: npt.NDArray[np.uint32], examples_max: int, models: int) 
     Args:
         total: uint32 words, shape (length,); the last `models` are the utilities weighted by examples, the word before
             them is the number of examples.
+
+    Raises:
+        ContributionError: the total has other words, or fewer.
     """
+    if total.dtype != np.uint32 or total.ndim != 1 or total.size <= models:
+        raise ContributionError(
+            "The evaluation sum does not hold one 32-bit word for each model.",
+            where="evaluation",
+            mend="Sum the utilities of all models, as 32-bit words.",
+        )
     words = [int(word) for word in total[-models - 1 :].view(np.int32)]
     examples, weighted = words[0], words[1:]
     if examples <= 0:

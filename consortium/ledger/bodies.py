@@ -19,7 +19,8 @@ _DELTA = re.compile(r"0|1e-[1-9][0-9]?")
 
 
 def text(value: Json) -> bool:
-    return isinstance(value, str) and 1 <= len(value) <= TEXT_MAX
+    """One line for people: nothing in it moves a cursor or hides other text."""
+    return isinstance(value, str) and 1 <= len(value) <= TEXT_MAX and value.isprintable()
 
 
 def name(value: Json) -> bool:
