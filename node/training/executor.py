@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from pyarrow.ipc import open_stream
 
 from consortium.errors import ConsortiumError
 from node.training.fixed_point import encode
@@ -190,7 +190,7 @@ def to_numpy(record: ArrayRecord) -> dict[str, np.ndarray[Any, Any]]:
 def _prepare(folder: Path, delivery: Delivery, digest: bytes, plan: Plan, data: bytes) -> Workspace:
     app_folder = apps.unpack(delivery.fab, folder / "app")
     table = folder / "train.parquet"
-    pq.write_table(pa.ipc.open_stream(io.BytesIO(data)).read_all(), table)
+    pq.write_table(open_stream(io.BytesIO(data)).read_all(), table)  # type: ignore[no-untyped-call]
     table.chmod(0o600)
     apps.identify(delivery.run_id, delivery.node_id)
     context = Context(

@@ -53,7 +53,7 @@ class Plan:
         _need(1 <= self.rounds <= ROUNDS_MAX, "rounds", f"Declare 1 to {ROUNDS_MAX} training rounds.")
         _need(2 <= self.members_max <= MEMBERS_MAX, "members_max", f"Declare at most {MEMBERS_MAX} members.")
         _need(
-            1 <= self.examples_max and self.members_max * self.examples_max < 2**31,
+            self.examples_max >= 1 and self.members_max * self.examples_max < 2**31,
             "examples_max",
             "Declare a number of examples whose sum over the members stays below 2**31.",
         )

@@ -34,7 +34,7 @@ def main(connect_rounds: Callable[[], Rounds], round_roster: RoundRoster) -> Non
     except ConsortiumError as error:
         _log.warning("the run ends: %s", error)
         code = error.code
-    except Exception:
+    except Exception:  # noqa: BLE001 whatever an app raises ends its run
         _log.exception("the ServerApp failed")
         code = "app-failed"
     serverapp.end_task(task, completed=not code)

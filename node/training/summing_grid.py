@@ -66,7 +66,7 @@ class SummingGrid(Grid):
         self._models: list[bytes] = []
         self._silent: frozenset[bytes] = frozenset()
 
-    def set_run(self, run: Any) -> None:
+    def set_run(self, _run: Any) -> None:
         """Flower sets the run on its own grid before ours exists."""
         self._refuse()
 
@@ -75,15 +75,15 @@ class SummingGrid(Grid):
         """Flower's description of the run."""
         return self._grid.run
 
-    def create_message(self, *_: object, **__: object) -> NoReturn:  # type: ignore[override]
+    def create_message(self, *_: object, **__: object) -> NoReturn:
         """Deprecated in Flower; not here."""
         self._refuse()
 
-    def push_messages(self, messages: Iterable[Message]) -> NoReturn:
+    def push_messages(self, _messages: Iterable[Message]) -> NoReturn:
         """Not here: one vector alone is nobody's to see."""
         self._refuse()
 
-    def pull_messages(self, message_ids: Iterable[str]) -> NoReturn:
+    def pull_messages(self, _message_ids: Iterable[str]) -> NoReturn:
         """Not here: one vector alone is nobody's to see."""
         self._refuse()
 

@@ -1,4 +1,5 @@
-"""The only place that imports what Flower does not promise to keep (all of `flwr` but its public `flwr.app`,
-`flwr.clientapp`, `flwr.serverapp`). One module per process, so that no child pays for the imports of another.
-`tests/units/test_training_flwr_contract.py` states what each import must still be like.
+"""The only place that imports what Flower does not promise to keep.
+
+That is all of `flwr` but `flwr.app`, `flwr.clientapp` and `flwr.serverapp`. One module per process, so that no child
+pays for the imports of another. `tests/units/test_training_contract.py` states what each import must still be like.
 """

@@ -13,12 +13,10 @@ from flwr.proto.runtime_pb2 import (
     SendTaskHeartbeatRequest,
 )
 from flwr.supercore.heartbeat import HeartbeatSender
-from flwr.supercore.inflatable import inflatable_utils
 from flwr.superlink.grid import HttpGrid
 
 from node.training.flwr_private.apps import identify
-
-_PULL_BACKOFF = 0.02
+from node.training.flwr_private.pulls import quicken_object_pulls
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def begin_task(address: str, token: str) -> Task:
         address: host:port of the Runtime API on the loopback interface (no TLS there).
         token: the task's token.
     """
-    inflatable_utils.pull_objects.__kwdefaults__["initial_backoff"] = _PULL_BACKOFF
+    quicken_object_pulls()
     grid = HttpGrid(runtime_api_address=address, insecure=True, token=token)
     client = grid._runtime_client
     HeartbeatSender(lambda: _heartbeat(client)).start()

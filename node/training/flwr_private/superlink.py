@@ -1,4 +1,4 @@
-"""Flower's SuperLink inside this process: its ASGI application, and its state without the unauthenticated Control API."""
+"""Flower's SuperLink inside this process: its ASGI application and its state, without its Control API."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ app = ClientApp()
 
 @lru_cache(maxsize=1)
 def _read(path: str, columns: tuple[str, ...]) -> dict[str, model.Floats]:
-    table = pq.read_table(path, columns=list(columns))
+    table = pq.read_table(path, columns=list(columns))  # type: ignore[no-untyped-call]
     return {name: table[name].to_numpy().astype(np.float64) for name in columns}
 
 
@@ -30,11 +30,15 @@ def train(message: Message, context: Context) -> Message:
     """One round of local training."""
     config = model.config_of(context.run_config)
     table = _table(context, config)
-    received = message.content["arrays"]["parameters"].numpy()
-    trained = model.train(received, table, config, int(message.content["config"]["server-round"]))
-    metrics = {"num-examples": len(table[config.target]), "utility": model.utility(received, table, config)}
-    content = {"arrays": ArrayRecord({"parameters": Array(trained)}), "metrics": MetricRecord(metrics)}
-    return Message(RecordDict(content), reply_to=message)
+    received = _array(message, "parameters")
+    round_number = message.content.config_records["config"]["server-round"]
+    assert isinstance(round_number, int)
+    trained = model.train(received, table, config, round_number)
+    metrics = MetricRecord()
+    metrics["num-examples"] = len(table[config.target])
+    metrics["utility"] = model.utility(received, table, config)
+    arrays = ArrayRecord({"parameters": Array(trained)})
+    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
 
 @app.evaluate()
@@ -42,7 +46,12 @@ def evaluate(message: Message, context: Context) -> Message:
     """The utility of every round model, one row of `models` each."""
     config = model.config_of(context.run_config)
     table = _table(context, config)
-    models = message.content["arrays"]["models"].numpy()
-    metrics = {f"utility-{index:03d}": model.utility(row, table, config) for index, row in enumerate(models)}
+    metrics = MetricRecord()
     metrics["num-examples"] = len(table[config.target])
-    return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+    for index, row in enumerate(_array(message, "models")):
+        metrics[f"utility-{index:03d}"] = model.utility(row, table, config)
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _array(message: Message, name: str) -> model.Model:
+    return message.content.array_records["arrays"][name].numpy().astype(np.float32)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
@@ -19,9 +21,12 @@ class KeepingFedAvg(FedAvg):
         super().__init__(fraction_evaluate=0.0)
         self.models = [first]
 
-    def aggregate_train(self, server_round, replies):  # type: ignore[no-untyped-def]
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Flower's own, and a copy."""
         arrays, metrics = super().aggregate_train(server_round, replies)
+        assert arrays is not None
         self.models.append(arrays["parameters"].numpy())
         return arrays, metrics
 
