@@ -27,7 +27,6 @@ def audit(
 ) -> None:
     """Verify an export offline, and recompute its sums, scores and settlements. Exit code 1 if anything is found."""
     from consortium.audit import audit_export  # noqa: PLC0415 -- numpy, only when an audit runs
-
     from node.export import read_export  # noqa: PLC0415
 
     saved = None if checkpoint is None else read_bytes(checkpoint, FILE_BYTES_MAX)

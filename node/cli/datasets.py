@@ -84,11 +84,11 @@ def _show_budget(document: Json) -> None:
                 grouped(account["spent_rho_micro"]),
                 grouped(account["left_rho_micro"]),
                 account["delta"],
-                account["unbounded"],
+                yes(account["unbounded"]),
             )
             for account in document["accounts"]
         ],
-        numeric=("cap", "spent", "left", "exact"),
+        numeric=("cap", "spent", "left"),
     )
     spends = [
         (account["dataset"], short(spend["job"]), spend["round"], spend["rho_micro"])

@@ -100,7 +100,7 @@ class Follower(AbstractContextManager["Follower"]):
 
     def show(self, progress: Json) -> None:
         """Shows one progress document."""
-        line = plain(f"{progress['state']}: {progress['text'] or progress['step']}")
+        line = plain(f"{progress['state']}: {progress['text']}")
         if self._bar is not None:
             (task,) = self._bar.task_ids
             total = progress["of"] or None
@@ -149,11 +149,7 @@ def _show_explanation(document: Json) -> None:
 
 def _show_jobs(document: Json) -> None:
     rows = [
-        (job["index"], short(job["job"]), job["kind"], job["purpose"], job["state"], _count(job["members"]))
+        (job["index"], short(job["job"]), job["kind"], job["purpose"], job["state"], job["members"])
         for job in document["jobs"]
     ]
     table("Jobs", ("entry", "job", "kind", "purpose", "state", "members"), rows, numeric=("entry", "members"))
-
-
-def _count(members: object) -> int:
-    return len(members) if isinstance(members, list) else int(str(members))

@@ -130,7 +130,7 @@ def _show_status(status: Json) -> None:
         ("jobs", f"{jobs['open']} open, {jobs['done']} done, {jobs['refused']} refused"),
         ("version", status["version"]),
     ]
-    if "attending" in status:
+    if status["attending"] is not None:
         rows.append(("attending", f"{len(status['attending'])} member streams"))
     table("Node", ("field", "value"), rows)
 

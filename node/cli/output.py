@@ -52,7 +52,7 @@ def table(
     for heading in headings:
         grid.add_column(heading, justify="right" if heading in numeric else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(plain(cell)) for cell in row))
+        grid.add_row(*(Text("-" if cell is None else plain(cell)) for cell in row))
     console().print(grid)
 
 
@@ -70,8 +70,8 @@ def short(identity: str) -> str:
 
 
 def yes(value: object) -> str:
-    """A truth value in a table."""
-    return "yes" if value else "no"
+    """A truth value in a table; "-" where it is not known."""
+    return "-" if value is None else "yes" if value else "no"
 
 
 def grouped(amount: object) -> str:

@@ -6,9 +6,7 @@ comparison is between ways of bringing data together and nothing else.
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import io
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -86,10 +84,11 @@ def pooled(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def models_of(result: Mapping[str, Any]) -> list[Model]:
-    """The model that went into each round, and the final one, from the result document of a training job."""
+    """The model that went into each round, and the final one, that a training job's result document names."""
+    folder = Path(result["models_folder"])
     models = []
-    for text in result["models"]:
-        with np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False) as archive:
+    for number in range(len(result["models_sha256"])):
+        with np.load(folder / f"{number:03d}.npz", allow_pickle=False) as archive:
             (model,) = archive.values()
             models.append(np.asarray(model, np.float32))
     return models

@@ -104,7 +104,7 @@ class Clock:
             raise DemoError(
                 f"Step {number} ({title}) failed: {error.what}",
                 where=error.where,
-                mend=f"{error.mend} Logs: {self._folder / 'logs'}".strip(),
+                mend=f"{error.mend} Logs: {self._folder / 'logs'} and {self._folder / 'nodes'}/*/logs.".strip(),
             ) from error
         wall_s, peak_mb = time.monotonic() - start, self.meter.take_mb()
         self.steps.append({"number": number, "title": title, "wall_s": wall_s, "peak_mb": peak_mb})

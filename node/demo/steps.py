@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,12 +107,10 @@ async def train(run: Run, bundle: Awaitable[bytes]) -> None:
     digest = (await run.coordinator.catalogue_app(questions.APP_NAME, await bundle))["digest"]
     operators = [run.client[holding.name] for holding in wind_farm.OPERATORS]
     for client in operators:
-        await _retried(lambda client=client: client.approve_app(digest))
+        await _approve(client, digest)
     job = questions.training(run.roster(), digest)
     run.record["training_job"] = job
-    explain = lambda: run.coordinator.explain_job(job)  # noqa: E731 -- asked until every node has seen the approvals
-    explanation = await _until(explain, lambda seen: bool(seen["would_run"]))
-    assert explanation["would_run"]
+    await _until(partial(run.coordinator.explain_job, job), lambda seen: bool(seen["would_run"]))
     run.record["training"] = await _finished(run, job, "done")
     run.screen.tell("comparing with models trained outside the nodes")
     run.record["comparison"] = await asyncio.to_thread(compare, run)
@@ -170,11 +169,16 @@ async def be_audited(run: Run) -> None:
                 "how": forgery.how,
                 "expected": forgery.expected,
                 "named": named,
-                "findings": sorted(report["findings"], key=lambda f, want=forgery.expected: f["code"] != want),
+                "findings": _first(report["findings"], forgery.expected),
             }
         )
         if not named:
             raise DemoError(f"The audit did not name the forgery '{forgery.name}'.", where=str(sorted(codes)))
+
+
+def _first(findings: list[Json], code: str) -> list[Json]:
+    """The findings, those of one code in front."""
+    return sorted(findings, key=lambda finding: bool(finding["code"] != code))
 
 
 async def build_bundle(out: Path) -> bytes:
@@ -218,7 +222,8 @@ async def _accept(run: Run, name: str, told: Sequence[str]) -> None:
     client = run.client[name]
 
     def complete(seen: Json) -> bool:
-        return set(told) <= {member["fingerprint"] for member in seen["members"]}
+        admitted = {member["fingerprint"] for member in seen["members"] if member["since"] is not None}
+        return set(told) <= admitted
 
     members = (await _until(client.list_members, complete))["members"]
     for member in members:
@@ -241,7 +246,7 @@ async def _finished(run: Run, job: Json, state: str) -> Json:
     stream: AsyncIterator[Json] = run.coordinator.watch_job(submitted["job"])
     async for last in stream:
         count = f" {last['done']}/{last['of']}" if last.get("of") else ""
-        run.screen.tell(f"{last['state']}{count} {last.get('text') or last.get('step') or ''}".strip())
+        run.screen.tell(f"{last['state']}{count} {last['text']}".strip())
     if last is None or last["state"] != state:
         ended = (
             "without a word" if last is None else f"as '{last['state']}': {last.get('reason') or last.get('refusals')}"
@@ -275,15 +280,17 @@ async def _until(question: Callable[[], Awaitable[Json]], enough: Callable[[Json
     return answer
 
 
-async def _retried(action: Callable[[], Awaitable[Json]]) -> Json:
-    """Does what a node refuses until it has followed the ledger far enough to know of the app."""
+async def _approve(client: ControlClient, digest: str) -> None:
+    """Approves an app as soon as the node has followed the ledger far enough to know of it."""
     from consortium.errors import EntryError, NotFoundError  # noqa: PLC0415
 
     deadline = asyncio.get_running_loop().time() + FOLLOW_SECONDS_MAX
     while True:
         try:
-            return await action()
+            await client.approve_app(digest)
         except (EntryError, NotFoundError):
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(0.2)
+        else:
+            return

@@ -68,7 +68,7 @@ def _statistics(record: dict[str, Any]) -> Json:
         for spend in account["spends"]
         if spend["job"] == record["statistics"]["job"]
     ]
-    answer = result["answer"]
+    answer = result["estimates"]
     return {
         "purpose": request["purpose"],
         "epsilon_milli": request["epsilon_milli"],
@@ -146,7 +146,7 @@ def _training(record: dict[str, Any]) -> Json:
 
 
 def _scores(record: dict[str, Any], names: dict[str, str]) -> Json:
-    entry = record["settlement"]["scores"]
+    (entry,) = record["credits"]["scores"]
     return {
         "method": entry["method"],
         "seed": entry["seed"],

@@ -19,6 +19,7 @@ KINDS = {
     "spend": "k3",
     "sum": "k4", "result": "k4", "abort": "k4",
     "scores": "k5", "settlement": "k5",
+    "unreadable": "void",
 }  # fmt: skip
 
 

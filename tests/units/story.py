@@ -113,7 +113,7 @@ def story() -> dict[str, Any]:
                 "cap_rho_micro": 100_000,
                 "spent_rho_micro": 17_000,
                 "left_rho_micro": 83_000,
-                "unbounded": 1,
+                "unbounded": True,
             }
             for name in NAMES
         ],
@@ -126,7 +126,7 @@ def story() -> dict[str, Any]:
                     "kind": kinds[n * len(kinds) // 60],
                     "legal_name": ("Coordinator", *NAMES)[n % 5],
                     "leaf": f"{n:064x}",
-                    "void": n == 33,
+                    "void": "It was void." if n == 33 else None,
                     "summary": "what it says",
                 }
                 for n in range(60)
