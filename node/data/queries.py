@@ -1,21 +1,14 @@
-"""The three questions that the node asks its own data, over the table `records`."""
+"""The two questions about its own data that a node answers in integers, over the table `records`."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-
 import duckdb
-from pyarrow.ipc import new_stream
 
 from consortium.encoding import Json
-from consortium.errors import LimitError
 from consortium.privacy.descriptor import DatasetDescriptor, row_count_band
 from consortium.privacy.plan import Plan
 from consortium.privacy.statistics import Filter
 from node.data.records import count, double, is_sentinel, reading
-
-TABLE_BYTES_MAX = 64 << 20
 
 
 def inspection(connection: duckdb.DuckDBPyConnection, descriptor: DatasetDescriptor, rows_read: int) -> Json:
@@ -24,7 +17,7 @@ def inspection(connection: duckdb.DuckDBPyConnection, descriptor: DatasetDescrip
     columns = []
     for i, column in enumerate(descriptor.columns):
         sentinel = is_sentinel(descriptor, column.name) or "false"
-        outside = _outside(descriptor, column.name)
+        outside = outside_bounds(descriptor, column.name)
         [row] = connection.execute(
             f"SELECT count(*) FILTER (WHERE c{i} IS NULL), count(*) FILTER (WHERE {sentinel}), "  # noqa: S608
             f"count(*) FILTER (WHERE {outside}) FROM records"
@@ -67,38 +60,13 @@ def partial_sums(connection: duckdb.DuckDBPyConnection, descriptor: DatasetDescr
     return result
 
 
-def table(
-    connection: duckdb.DuckDBPyConnection,
-    descriptor: DatasetDescriptor,
-    columns: Sequence[str],
-    conditions: Sequence[Filter],
-) -> bytes:
-    """An Arrow IPC stream of columns in file order; sentinels and values out of declared bounds are null.
-
-    Raises:
-        LimitError: more than 64 MiB.
-    """
-    names = {column: column.replace('"', '""') for column in columns}
-    fields = ", ".join(f'{_in_bounds(descriptor, name)} AS "{label}"' for name, label in names.items())
-    where = " AND ".join(_condition(descriptor, condition) for condition in conditions) or "true"
-    [(rows,)] = connection.execute(f"SELECT count(*) FROM records WHERE {where}").fetchall()  # noqa: S608
-    if rows * len(columns) * 8 > TABLE_BYTES_MAX:
-        _refuse_size(descriptor)
-    found = connection.sql(f"SELECT {fields} FROM records WHERE {where} ORDER BY rowid").to_arrow_table()  # noqa: S608
-    buffer = io.BytesIO()
-    with new_stream(buffer, found.schema) as writer:  # type: ignore[no-untyped-call]
-        writer.write_table(found)
-    if buffer.tell() > TABLE_BYTES_MAX:
-        _refuse_size(descriptor)
-    return buffer.getvalue()
-
-
 def _population(descriptor: DatasetDescriptor, plan: Plan) -> str:
     present = [f"{reading(descriptor, name)} IS NOT NULL" for name in plan.request.columns_read]
-    return " AND ".join(present + [_condition(descriptor, condition) for condition in plan.request.filters])
+    return " AND ".join(present + [condition_sql(descriptor, condition) for condition in plan.request.filters])
 
 
-def _condition(descriptor: DatasetDescriptor, condition: Filter) -> str:
+def condition_sql(descriptor: DatasetDescriptor, condition: Filter) -> str:
+    """SQL for whether a record passes a filter; NULL where the column is missing."""
     literal = f"CAST('{condition.value}' AS TIMESTAMPTZ)" if condition.is_instant else double(float(condition.value))
     return f"{reading(descriptor, condition.column)} {condition.op} {literal}"
 
@@ -112,7 +80,8 @@ def _bin(descriptor: DatasetDescriptor, plan: Plan) -> str:
     return f"nullif(CASE {branches} END, -1)"
 
 
-def _outside(descriptor: DatasetDescriptor, name: str) -> str:
+def outside_bounds(descriptor: DatasetDescriptor, name: str) -> str:
+    """SQL for whether a reading is beyond the declared bounds; false where there are none."""
     column = descriptor.column(name)
     assert column is not None
     if column.bounds is None:
@@ -121,16 +90,5 @@ def _outside(descriptor: DatasetDescriptor, name: str) -> str:
     return f"coalesce({reading(descriptor, name)} NOT BETWEEN {lower} AND {upper}, false)"
 
 
-def _in_bounds(descriptor: DatasetDescriptor, name: str) -> str:
-    return f"CASE WHEN {_outside(descriptor, name)} THEN NULL ELSE {reading(descriptor, name)} END"
-
-
 def _percent(part: int, whole: int) -> int:
     return -(-100 * part // whole) if whole else 0
-
-
-def _refuse_size(descriptor: DatasetDescriptor) -> None:
-    raise LimitError(
-        f"The table of the dataset {descriptor.dataset} is larger than {TABLE_BYTES_MAX >> 20} MiB.",
-        mend="Ask for fewer columns or filter the rows.",
-    )

@@ -16,7 +16,7 @@ from consortium.errors import ConsortiumError
 from consortium.privacy.descriptor import DatasetDescriptor
 from consortium.privacy.plan import Plan
 from consortium.privacy.statistics import Filter, StatisticsRequest
-from node.data.queries import inspection, partial_sums, table
+from node.data.queries import inspection, partial_sums
 from node.data.records import load, open_source
 from node.data.sandbox import limit_process, open_connection
 
@@ -47,6 +47,8 @@ def _answer(question: Json) -> tuple[Json, bytes]:
             # Totals pass 2**53, which canonical JSON refuses, so they travel as decimal strings.
             return {"totals": [str(total) for total in partial_sums(connection, descriptor, plan)]}, b""
         assert question["ask"] == "table"
+        from node.data.tables import table  # noqa: PLC0415 - only this question pays for importing Arrow
+
         columns = question["columns"]
         conditions = [Filter.from_json(item, f"row_filter[{i}]") for i, item in enumerate(question["row_filter"])]
         load(connection, source, descriptor, [*columns, *(condition.column for condition in conditions)])

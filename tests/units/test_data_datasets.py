@@ -17,7 +17,7 @@ import pytest
 from consortium.errors import DatasetError, LimitError, RequestError
 from consortium.privacy.plan import Plan
 from consortium.privacy.statistics import Filter
-from node.data import queries
+from node.data import queries, tables
 from node.data.datasets import DuckDbDatasets, _spawn
 from node.data.records import count, load, open_source
 from node.data.sandbox import open_connection
@@ -160,11 +160,11 @@ def test_a_table_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest
     with open_connection(path) as connection:
         load(connection, open_source(connection, path, DESCRIPTOR), DESCRIPTOR, ["power"])
         values_bytes = count(connection) * 8
-        assert len(queries.table(connection, DESCRIPTOR, ["power"], [])) > values_bytes
+        assert len(tables.table(connection, DESCRIPTOR, ["power"], [])) > values_bytes
         for limit in (values_bytes - 1, values_bytes):  # known before the table is made; found when it is written
-            monkeypatch.setattr(queries, "TABLE_BYTES_MAX", limit)
+            monkeypatch.setattr(tables, "TABLE_BYTES_MAX", limit)
             with pytest.raises(LimitError, match="farm-a"):
-                queries.table(connection, DESCRIPTOR, ["power"], [])
+                tables.table(connection, DESCRIPTOR, ["power"], [])
 
 
 @pytest.mark.parametrize(
