@@ -480,6 +480,32 @@ def test_secret_that_no_subset_gives_back_blames_its_dealer(
     assert refused.value.blamed == (party.spec.roster[3],)
 
 
+def test_shares_of_no_32_byte_secret_blame_their_dealer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails if a field element above 2**256 is taken for a secret."""
+    party = Party(4)
+    adverts = party.adverts()
+    for node in party.nodes[:3]:
+        party.server.add_shares(node.share(adverts))
+    monkeypatch.setattr(participant_module, "split", lambda *_: [(PRIME - 1).to_bytes(SHARE_BYTES)] * 4)
+    party.server.add_shares(party.nodes[3].share(adverts))
+    finish(party, range(4))
+    with pytest.raises(SecureSumError, match="do not give back") as refused:
+        party.server.total()
+    assert refused.value.blamed == (party.spec.roster[3],)
+
+
+@pytest.mark.parametrize("field", ["sealed", "seed_commitments", "key_commitments"])
+def test_shares_for_another_number_of_members_are_refused(field: str) -> None:
+    """Fails without the count in `_unhex_list`."""
+    party = Party(4)
+    frame = open_frame(party.shares()[3])
+    body = parse(frame.payload)
+    for value in (body[field][:3], "text"):
+        forged = sign_frame(party.signers[3], frame.payload_type, canonical(body | {field: value})).data
+        with pytest.raises(SecureSumError, match="list of 4 items"):
+            party.server.add_shares(forged)
+
+
 def finish(party: Party, who: range) -> None:
     shares = party.server.shares()
     for i in who:

@@ -43,7 +43,7 @@ def refused(party: Party, transcript: Transcript, match: str) -> SecureSumError:
 def test_transcript_of_another_sum_is_refused() -> None:
     """Fails without the comparison of specs in `verify_transcript`."""
     party, transcript = finished()
-    with pytest.raises(SecureSumError, match="another sum"):
+    with pytest.raises(SecureSumError, match="The transcript is of another sum"):
         verify_transcript(transcript, replace(party.spec, input_model=b"m" * 32), party.public_keys)
 
 
