@@ -32,13 +32,21 @@ def audit(
     saved = None if checkpoint is None else read_bytes(checkpoint, FILE_BYTES_MAX)
     report = audit_export(read_export(export), read_bytes(genesis, FILE_BYTES_MAX), saved)
     findings = [{"code": found.code, "index": found.index, "text": found.text} for found in report.findings]
-    emit({"ok": report.ok, "findings": findings, "figures": report.figures}, _show_report, as_json=as_json)
+    document = {
+        "ok": report.ok,
+        "findings": findings,
+        "figures": report.figures,
+        "not_evaluated": list(report.not_evaluated),
+    }
+    emit(document, _show_report, as_json=as_json)
     if not report.ok:
         raise typer.Exit(1)
 
 
 def _show_report(document: Json) -> None:
-    table("Audit", ("figure", "value"), list(document["figures"].items()), numeric=("value",))
+    table("Audit", ("figure", "value"), [(name, _text(value)) for name, value in document["figures"].items()])
+    for limit in document["not_evaluated"]:
+        say(f"Not evaluated: {limit}")
     if document["ok"]:
         say("The ledger is sound: everything that could be checked holds.")
         return
@@ -47,3 +55,9 @@ def _show_report(document: Json) -> None:
         for found in document["findings"]
     ]
     table("Findings", ("entry", "finding", "what is wrong"), rows, numeric=("entry",))
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count}" for name, count in value.items())
+    return str(len(value)) if isinstance(value, list) else str(value)

@@ -50,8 +50,12 @@ def budget(home: Home = HOME, as_json: AsJson = False) -> None:
 
 def _show_offer(offered: Json) -> None:
     say(f"Offered {offered['dataset']} as entry {offered['index']}; {offered['row_count_band']} rows.")
-    for problem, count in offered["problems"].items():
-        say(f"  {problem}: {count}")
+    problems = offered["problems"]
+    say(f"At most {problems['left_out_percent']} % of the rows repeat a record's key or lack a part of theirs.")
+    kinds = ("missing", "sentinel", "out_of_bounds")
+    rows = [(column["name"], *(column[f"{kind}_percent"] for kind in kinds)) for column in problems["columns"]]
+    headings = ("missing", "sentinel", "out of bounds")
+    table("Percent of the rows, rounded up; only you see this", ("column", *headings), rows, numeric=headings)
 
 
 def _show_catalogue(document: Json) -> None:

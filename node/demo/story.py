@@ -197,6 +197,7 @@ def _audit(record: dict[str, Any]) -> Json:
     return {
         "ok": record["audit"]["ok"],
         "findings": record["audit"]["findings"],
+        "not_evaluated": record["audit"]["not_evaluated"],
         "figures": plain,
         "forgeries": record["forgeries"],
     }

@@ -135,6 +135,7 @@ def story() -> dict[str, Any]:
         "audit": {
             "ok": True,
             "findings": [],
+            "not_evaluated": ["Policy decisions are recorded by hash."],
             "figures": {"entries": 60, "signatures": 60, "sums_recomputed": 25},
             "forgeries": [
                 {

@@ -80,7 +80,12 @@ ANSWERS: dict[str, Json] = {
     "accept_member": MEMBER,
     "offer_dataset": {
         "dataset": "wind-large", "lineage": "wind-large", "index": 9, "row_count_band": "10k-100k",
-        "policy_sha256": HEX, "columns": [], "problems": {"missing": 12},
+        "policy_sha256": HEX, "columns": [], "problems": {
+            "row_count_band": "10k-100k", "left_out_percent": 1,
+            "columns": [
+                {"name": "P_avg", "missing_percent": 1, "sentinel_percent": 0, "out_of_bounds_percent": 0}
+            ],
+        },
     },
     "list_datasets": {
         "datasets": [
