@@ -15,6 +15,7 @@ from consortium.errors import ConsortiumError, DatasetError, LimitError, Request
 from consortium.privacy.descriptor import DatasetDescriptor
 from consortium.privacy.plan import Plan
 from consortium.privacy.statistics import Filter
+from node.services.computation import PartialSums
 
 ANSWER_BYTES_MAX = 65 << 20
 WORKERS_MAX = 2
@@ -76,8 +77,10 @@ class DuckDbDatasets:
         columns = tuple(ColumnProblems(**column) for column in header["columns"])
         return Inspection(header["row_count_band"], header["left_out_percent"], columns)
 
-    async def partial_sums(self, path: Path, descriptor: DatasetDescriptor, plan: Plan) -> list[int]:
-        """The exact totals of this file, `plan.length` signed integers; they are secret until noise and masks are on.
+    async def partial_sums(self, path: Path, descriptor: DatasetDescriptor, plan: Plan) -> PartialSums:
+        """The exact totals of this file, `plan.length` signed integers, and how many records they are of.
+
+        Both are secret until noise and masks are on.
 
         Raises:
             RequestError: the request does not fit the descriptor; decided before the file is touched.
@@ -87,7 +90,7 @@ class DuckDbDatasets:
         header, _ = await self._ask(path, descriptor, question)
         totals = [int(total) for total in header["totals"]]
         assert len(totals) == plan.length
-        return totals
+        return PartialSums(totals, header["rows"])
 
     async def table(
         self, path: Path, descriptor: DatasetDescriptor, columns: Sequence[str], row_filter: Sequence[Filter] = ()

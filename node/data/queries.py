@@ -9,6 +9,7 @@ from consortium.privacy.descriptor import DatasetDescriptor, row_count_band
 from consortium.privacy.plan import Plan
 from consortium.privacy.statistics import Filter
 from node.data.records import count, double, is_sentinel, reading
+from node.services.computation import PartialSums
 
 
 def inspection(connection: duckdb.DuckDBPyConnection, descriptor: DatasetDescriptor, rows_read: int) -> Json:
@@ -38,7 +39,7 @@ def inspection(connection: duckdb.DuckDBPyConnection, descriptor: DatasetDescrip
     }
 
 
-def partial_sums(connection: duckdb.DuckDBPyConnection, descriptor: DatasetDescriptor, plan: Plan) -> list[int]:
+def partial_sums(connection: duckdb.DuckDBPyConnection, descriptor: DatasetDescriptor, plan: Plan) -> PartialSums:
     """The exact integer totals of the plan over the records that have every column it reads (`Plan.contribution`)."""
     request = plan.request
     bounds = request.bounds
@@ -57,7 +58,7 @@ def partial_sums(connection: duckdb.DuckDBPyConnection, descriptor: DatasetDescr
                 result[vector.offset] += int(sums[vector.name])
             elif index is not None:
                 result[vector.offset + index] += int(sums[vector.name])
-    return result
+    return PartialSums(result, sum(row[1] for row in totals))
 
 
 def _population(descriptor: DatasetDescriptor, plan: Plan) -> str:

@@ -44,8 +44,9 @@ def _answer(question: Json) -> tuple[Json, bytes]:
         if question["ask"] == "partial_sums":
             plan = Plan.of(StatisticsRequest.from_json(question["request"]), question["threshold"])
             load(connection, source, descriptor, plan.request.columns_read)
+            sums = partial_sums(connection, descriptor, plan)
             # Totals pass 2**53, which canonical JSON refuses, so they travel as decimal strings.
-            return {"totals": [str(total) for total in partial_sums(connection, descriptor, plan)]}, b""
+            return {"totals": [str(total) for total in sums.totals], "rows": sums.rows}, b""
         assert question["ask"] == "table"
         from node.data.tables import table  # noqa: PLC0415 - only this question pays for importing Arrow
 

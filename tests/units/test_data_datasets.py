@@ -21,6 +21,7 @@ from node.data import queries, tables
 from node.data.datasets import DuckDbDatasets, _spawn
 from node.data.records import count, load, open_source
 from node.data.sandbox import open_connection
+from node.services.computation import PartialSums
 from tests.units.wind import DESCRIPTOR, plan
 
 ROWS = 1_500
@@ -82,7 +83,9 @@ async def test_partial_sums_equal_the_row_by_row_reference(tmp_path: Path, kind:
     frame, whole = damaged_table(1), plan(filters=filters)
     expected = reference(frame, whole)
     assert expected[0] > 500
-    assert await DuckDbDatasets().partial_sums(save(frame, tmp_path, kind), DESCRIPTOR, whole) == expected
+    sums = await DuckDbDatasets().partial_sums(save(frame, tmp_path, kind), DESCRIPTOR, whole)
+    assert sums.totals == expected
+    assert sums.rows == expected[0]
 
 
 async def test_sums_over_parts_add_up_to_the_sum_over_the_whole(tmp_path: Path) -> None:
@@ -93,7 +96,8 @@ async def test_sums_over_parts_add_up_to_the_sum_over_the_whole(tmp_path: Path) 
     ]
     assert len(parts) == 3
     together = await datasets.partial_sums(save(frame, tmp_path, "csv"), DESCRIPTOR, whole)
-    assert together == [sum(column) for column in zip(*parts, strict=True)]
+    assert together.totals == [sum(column) for column in zip(*(part.totals for part in parts), strict=True)]
+    assert together.rows == sum(part.rows for part in parts)
 
 
 def test_many_tables_give_the_reference_sums(tmp_path: Path) -> None:
@@ -104,7 +108,7 @@ def test_many_tables_give_the_reference_sums(tmp_path: Path) -> None:
         with open_connection(path) as connection:
             source = open_source(connection, path, DESCRIPTOR)
             load(connection, source, DESCRIPTOR, whole.request.columns_read)
-            assert queries.partial_sums(connection, DESCRIPTOR, whole) == reference(frame, whole)
+            assert queries.partial_sums(connection, DESCRIPTOR, whole).totals == reference(frame, whole)
 
 
 async def test_of_duplicates_the_first_in_the_file_counts_however_large_the_file(tmp_path: Path) -> None:
@@ -113,13 +117,13 @@ async def test_of_duplicates_the_first_in_the_file_counts_however_large_the_file
     first = pd.DataFrame({"turbine": "T1", "time": time, "power": 1025.0, "wind": 3.0})
     path = save(pd.concat([first, first.assign(power=1026.0)]), tmp_path, "csv")
     whole = plan(measures=["count", "mean"], bin=None)
-    assert await DuckDbDatasets().partial_sums(path, DESCRIPTOR, whole) == [rows, 0]
+    assert await DuckDbDatasets().partial_sums(path, DESCRIPTOR, whole) == PartialSums([rows, 0], rows)
 
 
 async def test_no_matching_record_sums_to_zero(tmp_path: Path) -> None:
     path = save(damaged_table(3, rows=50), tmp_path, "csv")
     whole = plan(filters=[{"column": "wind", "op": "<", "value": "-5"}])
-    assert await DuckDbDatasets().partial_sums(path, DESCRIPTOR, whole) == [0] * whole.length
+    assert await DuckDbDatasets().partial_sums(path, DESCRIPTOR, whole) == PartialSums([0] * whole.length, 0)
 
 
 async def test_inspection_shows_bands_and_rounded_up_percentages_only(tmp_path: Path) -> None:
@@ -211,7 +215,7 @@ def test_parquet_types_that_people_write_are_read(tmp_path: Path) -> None:
         pq.write_table(pa.table({"turbine": ["T1"], "time": time, "power": power, "wind": [1.0]}), path)
         with open_connection(path) as connection:
             load(connection, open_source(connection, path, DESCRIPTOR), DESCRIPTOR, ["power", "time"])
-            assert queries.partial_sums(connection, DESCRIPTOR, whole) == [1, 10]
+            assert queries.partial_sums(connection, DESCRIPTOR, whole).totals == [1, 10]
 
 
 def workers() -> list[psutil.Process]:
