@@ -3,7 +3,7 @@
 Masking is what one node does to its vector (key agreement, keystreams, additions). Unmasking is what the server does
 to get the total when nobody dropped out (sum, reconstruction of every seed from t shares, keystreams, subtractions).
 Our node and server also sign, commit to and check vectors, which Flower does not: timed apart and in the `checked`
-figures. Every figure is the best of its repeats.
+figures. A figure is the best of its repeats; the check of all commitments is one pass over n vectors.
 """
 
 from __future__ import annotations
