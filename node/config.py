@@ -13,10 +13,10 @@ from typing import Any, Literal, NoReturn, cast
 from consortium.errors import ConfigError
 
 Role = Literal["coordinator", "member"]
-Size = Literal["large", "medium", "small"]
+Size = Literal["large", "medium", "small", "neutral"]
 
 ROLES = ("coordinator", "member")
-SIZES = ("large", "medium", "small")
+SIZES = ("large", "medium", "small", "neutral")  # neutral: the coordinator
 MEMBERS_MIN_LEAST = 3  # with two, each learns the other's value from the sum
 SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un.sun_path has 108 bytes with its final NUL (unix(7))
 CONFIG_BYTES_MAX = 65_536

@@ -172,7 +172,9 @@ class EnrolmentService(Protocol):
 class TrainerService(Protocol):
     """A member's node, as its own Flower child sees it."""
 
-    async def begin(self, job: bytes, round_number: int, digest: bytes, model_sha256: bytes) -> Begin: ...
+    async def begin(
+        self, job: bytes, round_number: int, digest: bytes, model_sha256: bytes, *, needs_table: bool
+    ) -> Begin: ...
 
     async def mask(
         self, job: bytes, round_number: int, model_sha256: bytes, vector: npt.NDArray[np.uint32]
@@ -196,7 +198,8 @@ class ControlService(Protocol):
 
     async def status(self) -> Json:
         """{consortium, genesis, legal_name, member, fingerprint, role: coordinator|member, version, paused, connected,
-        ledger: {size, root}, members: n, jobs: {open, done, refused}}; at the coordinator also attending: [member hex]."""
+        ledger: {size, root}, members: n, jobs: {open, done, refused}}; the coordinator adds
+        attending: [member hex]."""
         ...
 
     async def pause(self) -> Json:
@@ -213,7 +216,8 @@ class ControlService(Protocol):
         ...
 
     async def list_members(self) -> Json:
-        """{members: [{member, fingerprint, legal_name, sector, size, owner_group, role, accepted, attending, since}]}"""
+        """{members: [{member, fingerprint, legal_name, sector, size, owner_group, role, accepted, attending,
+        since}]}"""
         ...
 
     async def accept_member(self, fingerprint: str) -> Json:
@@ -247,7 +251,8 @@ class ControlService(Protocol):
         ...
 
     async def explain_job(self, job: Json) -> Json:
-        """{members: [{member, legal_name, dataset, permitted, clauses: [{id, reason}]}], would_run}; reserves nothing."""
+        """{members: [{member, legal_name, dataset, permitted, clauses: [{id, reason}]}], would_run};
+        reserves nothing."""
         ...
 
     async def submit_job(self, job: Json) -> Json:

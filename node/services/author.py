@@ -66,7 +66,7 @@ class Author:
             self._signer, draft, consortium=state.genesis, head=self._mirror.head, prev=previous, seq=sequence
         )
         index, _ = await self._append(entry.frame.data)
-        await self._mirror.wait_for(lambda: self._mirror.acknowledged_size > index)
+        await self._mirror.wait_for_size(index + 1)
         step = self._mirror.steps[index]
         if step.entry is None or step.entry.leaf != entry.leaf:
             raise ForkError(

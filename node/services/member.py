@@ -67,7 +67,6 @@ class MemberService:
         self._version = version
         self._outgoing: asyncio.Queue[FromMember] = asyncio.Queue(maxsize=256)
         self._sums: dict[tuple[bytes, int], MemberSum] = {}
-        self._given: set[bytes] = set()  # training jobs whose table the child has
         self._training: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.connected = asyncio.Event()
@@ -155,7 +154,6 @@ class MemberService:
             self._sums.pop(key).close()
             await self._node.accounts.mark_finished(*key)
         self._training.discard(job)
-        self._given.discard(job)
         if not self._training:
             self._spawn(self._child.stop())
 
@@ -214,7 +212,9 @@ class MemberService:
             failed.close()
         await self._outgoing.put(SumFailed(job, round_number, error.code))
 
-    async def begin(self, job: bytes, round_number: int, digest: bytes, model_sha256: bytes) -> Begin:
+    async def begin(
+        self, job: bytes, round_number: int, digest: bytes, model_sha256: bytes, *, needs_table: bool
+    ) -> Begin:
         """Whether the training child may run this app on this node's data in this round."""
         try:
             self._node.switch.check()
@@ -229,8 +229,7 @@ class MemberService:
             running = await self._running(job, round_number)
             if running.spec.input_model != model_sha256:
                 raise SecureSumError("The model is not the one that this round is bound to.", where="model_sha256")
-            table = b"" if job in self._given else await self._table(found, request)
-            self._given.add(job)
+            table = await self._table(found, request) if needs_table else b""
         except ConsortiumError as error:
             log("training.refused", job=job.hex(), round=round_number, code=error.code)
             return Begin(permitted=False, code=error.code, table=b"", plan={})

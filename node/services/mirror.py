@@ -116,11 +116,15 @@ class Mirror:
         async with self._grown:
             await self._grown.wait_for(reached)
 
+    async def wait_for_size(self, size: int) -> None:
+        """Waits until at least `size` entries are acknowledged."""
+        await self.wait_for(lambda: self.acknowledged_size >= size)
+
     async def follow(self, start: int) -> AsyncIterator[Step]:
         """What became of each acknowledged entry from `start` on, as the copy grows; never ends."""
         index = start
         while True:
-            await self.wait_for(lambda: self.acknowledged_size > index)
+            await self.wait_for_size(index + 1)
             while index < self.acknowledged_size:
                 yield self._steps[index]
                 index += 1
@@ -134,7 +138,7 @@ class Mirror:
         if start > self.acknowledged_size:
             raise ForkError("The log is shorter than the caller's copy.", mend=FORK_ADVICE)
         while True:
-            await self.wait_for(lambda: self.acknowledged_size > start)
+            await self.wait_for_size(start + 1)
             acknowledged = self._acknowledged
             assert acknowledged is not None
             size = acknowledged.checkpoint.size

@@ -1,0 +1,327 @@
+"""Runs a node until it is told to stop: builds the adapters of its role and joins them to the services."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import policies
+from consortium.keys import SigningKey
+from consortium.ledger.merkle import leaf_hash
+from consortium.privacy.secure_sum import SumSpec
+from node.app.control import NodeControl
+from node.app.flower import CoordinatorFlower, MemberFlower
+from node.app.seat import Seat
+from node.authorisation.cedar import CedarEngine
+from node.config import NodeConfig, node_home, read_config
+from node.coordinator.enrolment import Enrolment
+from node.coordinator.hub import Hub
+from node.coordinator.jobs import Jobs, Patience, record_sum
+from node.coordinator.sequencer import Sequencer
+from node.coordinator.sum_run import SumRun
+from node.coordinator.training import Training
+from node.data.datasets import DuckDbDatasets
+from node.data.noise import discrete_gaussian
+from node.identity import client_certificate, load_ca, load_ledger_key, load_tls_key
+from node.log import close_log, log, open_log
+from node.rpc.auth import MemberOfKey
+from node.rpc.channels import ClientTls
+from node.rpc.member_client import CoordinatorClient
+from node.rpc.server import (
+    ServerTls,
+    enrolment_server,
+    local_server,
+    network_server,
+    rounds_server,
+    trainer_server,
+)
+from node.services.author import Append, Author
+from node.services.decisions import Decisions
+from node.services.member import MemberService
+from node.services.member_sum import Surroundings
+from node.services.mirror import Mirror
+from node.services.switch import Switch
+from node.store.accounts import SqlAccounts
+from node.store.database import Database
+from node.store.journal import SqlRoundJournal
+from node.store.ledger import SqlLedgerStore
+from node.store.registry import (
+    SqlAnswers,
+    SqlDatasets,
+    SqlInvitations,
+    SqlMembers,
+    SqlSettings,
+    SqlTranscripts,
+)
+
+
+class SystemClock:
+    """The wall clock of the machine."""
+
+    def now(self) -> int:
+        return int(time.time())
+
+
+@dataclass(frozen=True)
+class Core:
+    """What both roles have."""
+
+    config: NodeConfig
+    signer: SigningKey
+    genesis: bytes
+    clock: SystemClock
+    ledger: SqlLedgerStore
+    mirror: Mirror
+    switch: Switch
+    engine: CedarEngine
+    rows: DuckDbDatasets
+    accounts: SqlAccounts
+    members: SqlMembers
+    datasets: SqlDatasets
+    transcripts: SqlTranscripts
+    database: Database
+
+
+async def serve(home: Path) -> None:
+    """Serves the node of a folder until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: no node there, or its files or addresses cannot be used.
+        ForkError: the stored log is not the one that was acknowledged; nothing is served.
+    """
+    config = read_config(node_home(home))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    open_log(config.home.logs)
+    try:
+        role = coordinator if config.role == "coordinator" else member
+        async with core_of(config) as core, role(core) as work:
+            log("node.serves", kind=config.role, version=version("consortium-node"))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({stopping, work}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if work.done():
+                work.result()
+    finally:
+        log("node.stopped", kind=config.role)
+        close_log()
+
+
+@asynccontextmanager
+async def core_of(config: NodeConfig) -> AsyncIterator[Core]:
+    """Opens the store and replays the log."""
+    home = config.home
+    genesis = home.genesis.read_bytes()
+    database = await Database.open(home.database)
+    try:
+        ledger = await SqlLedgerStore.open(database)
+        mirror = Mirror(ledger, genesis)
+        await mirror.load()
+        switch = Switch(SqlSettings(database))
+        await switch.load()
+        core = Core(
+            config=config,
+            signer=load_ledger_key(home.ledger_key),
+            genesis=genesis,
+            clock=SystemClock(),
+            ledger=ledger,
+            mirror=mirror,
+            switch=switch,
+            engine=CedarEngine(policies.schema(), policies.guard()),
+            rows=DuckDbDatasets(),
+            accounts=SqlAccounts(database),
+            members=SqlMembers(database),
+            datasets=SqlDatasets(database),
+            transcripts=SqlTranscripts(database),
+            database=database,
+        )
+        await _raise_accounts(core)
+        yield core
+    finally:
+        await database.close()
+
+
+async def _raise_accounts(core: Core) -> None:
+    """At start an account is the larger of local and ledger."""
+    for (owner, lineage), spent in core.mirror.state.spent.items():
+        if owner == core.signer.key_id:
+            await core.accounts.raise_to(lineage, spent)
+
+
+@asynccontextmanager
+async def member(core: Core) -> AsyncIterator[asyncio.Task[None]]:
+    """A member: an outbound connection and unix sockets, no port."""
+    home = core.config.home
+    tls = ClientTls(home.tls_key, home.tls_certificate, home.ca_certificate)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(CoordinatorClient(core.config.addresses.members, tls))
+        author = Author(core.signer, core.mirror, client.append)
+        service = _member_service(core, author, client)
+        trainer = await trainer_server(home.trainer_socket, service, core.config.limits)
+        stack.push_async_callback(trainer.stop)
+        control = _control(core, author, connected=service.connected.is_set, seat=None)
+        local = await local_server(home.control_socket, control, core.config.limits)
+        stack.push_async_callback(local.stop)
+        yield await _supervised(stack, service.run())
+
+
+def _member_service(core: Core, author: Author, client: CoordinatorClient) -> MemberService:
+    surroundings = Surroundings(
+        signer=core.signer,
+        mirror=core.mirror,
+        author=author,
+        decisions=Decisions(
+            core.signer.key_id,
+            engine=core.engine,
+            datasets=core.datasets,
+            accounts=core.accounts,
+            members=core.members,
+            clock=core.clock,
+        ),
+        journal=SqlRoundJournal(core.database),
+        accounts=core.accounts,
+        members=core.members,
+        datasets=core.datasets,
+        rows=core.rows,
+        noise=discrete_gaussian,
+        switch=core.switch,
+        members_min=core.config.members_min,
+    )
+    return MemberService(surroundings, client, MemberFlower(core.config), version("consortium-node"))
+
+
+@asynccontextmanager
+async def coordinator(core: Core) -> AsyncIterator[asyncio.Task[None]]:
+    """The coordinator: sequencer, hub, jobs, and three listeners."""
+    config, home = core.config, core.config.home
+    sequencer = Sequencer(core.mirror, core.signer)
+    author = Author(core.signer, core.mirror, _own_append(sequencer))
+    hub = Hub()
+    patience = Patience()
+    flower = CoordinatorFlower(config)
+
+    def open_sum(spec: SumSpec) -> SumRun:
+        keys = {member: core.mirror.state.members[member].public_key for member in spec.roster}
+        return SumRun(spec, keys, hub, patience.sum_s)
+
+    training = Training(
+        home.path,
+        core.mirror,
+        author,
+        flower,
+        open_sum=open_sum,
+        record_sum=lambda *what: record_sum(author, core.transcripts, *what),
+    )
+    jobs = Jobs(
+        core.mirror,
+        author,
+        hub,
+        transcripts=core.transcripts,
+        answers=SqlAnswers(core.database),
+        training=training,
+        open_sum=open_sum,
+        patience=patience,
+    )
+    tls_key, ca = load_tls_key(home.tls_key), load_ca(home.ca_key, home.ca_certificate)
+    tls = ServerTls(tls_key.pem, home.tls_certificate.read_bytes(), ca.certificate_pem)
+    invitations = SqlInvitations(core.database, core.clock)
+    enrolment = Enrolment(
+        core.mirror,
+        author,
+        sequencer,
+        invitations,
+        genesis=core.genesis,
+        ca_certificate=ca.certificate_pem,
+        certify=lambda csr, who, key: client_certificate(ca, csr, who, key, datetime.now(UTC)),
+    )
+    seat = Seat(
+        core.mirror,
+        author,
+        hub,
+        jobs,
+        training,
+        invitations,
+        core.clock,
+        {
+            "consortium": config.consortium,
+            "genesis": leaf_hash(core.genesis).hex(),
+            "enrolment_address": config.addresses.enrolment,
+            "address": config.addresses.members,
+            "fleet_address": config.addresses.fleet,
+            "server_pin": tls_key.spki_sha256.hex(),
+        },
+    )
+    async with AsyncExitStack() as stack:
+        work = await _supervised(stack, sequencer.run())
+        if core.mirror.size == 0:
+            await sequencer.append(None, core.genesis)
+        stack.push_async_callback(flower.stop)
+        stack.push_async_callback(jobs.stop)
+        for listener in (
+            await network_server(config.addresses.members, tls, sequencer, hub, _member_of_key(core), config.limits),
+            await enrolment_server(config.addresses.enrolment, tls, enrolment),
+            await rounds_server(home.rounds_socket, training, config.limits),
+        ):
+            stack.push_async_callback(listener.stop)
+        await jobs.resume()
+        control = _control(core, author, connected=lambda: True, seat=seat)
+        local = await local_server(home.control_socket, control, config.limits)
+        stack.push_async_callback(local.stop)
+        yield work
+
+
+def _own_append(sequencer: Sequencer) -> Append:
+    async def append(frame: bytes) -> tuple[int, bytes]:
+        return await sequencer.append(None, frame)
+
+    return append
+
+
+def _member_of_key(core: Core) -> MemberOfKey:
+    def find(key_sha256: bytes) -> bytes | None:
+        for found in core.mirror.state.members.values():
+            if found.tls_key_sha256 == key_sha256 and found.admitted is not None:
+                return found.id
+        return None
+
+    return find
+
+
+async def _supervised(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+    return task
+
+
+def _control(core: Core, author: Author, *, connected: Callable[[], bool], seat: Seat | None) -> NodeControl:
+    return NodeControl(
+        core.config,
+        version("consortium-node"),
+        me=core.signer.key_id,
+        mirror=core.mirror,
+        author=author,
+        switch=core.switch,
+        engine=core.engine,
+        rows=core.rows,
+        ledger=core.ledger,
+        datasets=core.datasets,
+        accounts=core.accounts,
+        members=core.members,
+        transcripts=core.transcripts,
+        connected=connected,
+        seat=seat,
+    )
