@@ -26,7 +26,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{4}(-[0-9a-f]{4}){7}")
 _CODE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _METHOD = re.compile(r"/[A-Za-z0-9.]{1,80}/[A-Za-z0-9]{1,40}")
 _EVENT = re.compile(r"[a-z][a-z-]*(\.[a-z][a-z-]*){1,3}")
-_VERSION = re.compile(r"[0-9]+(\.[0-9a-z]+){1,3}")
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,31}")
 
 TEXT_FIELDS: Mapping[str, re.Pattern[str]] = {
     # who and what, by id

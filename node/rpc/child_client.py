@@ -18,7 +18,7 @@ from protos.v1 import training_pb2 as pb
 from protos.v1.training_pb2_grpc import RoundsStub, TrainerStub
 
 CALL_TIMEOUT_S = 120.0
-SUM_TIMEOUT_S = 900.0  # masking and summing wait for every other member of the round
+SUM_TIMEOUT_S = 900.0  # these wait for every other member of the round
 
 Words = npt.NDArray[np.uint32]
 
@@ -46,11 +46,15 @@ class _Child:
 class TrainerClient(_Child):
     """The member's node, as its SuperNode's child sees it; raises what the node refused with."""
 
-    def begin(self, job: bytes, round_number: int, digest: bytes, model_sha256: bytes) -> api.Begin:
+    def begin(
+        self, job: bytes, round_number: int, digest: bytes, model_sha256: bytes, *, needs_table: bool
+    ) -> api.Begin:
         """Whether the app of this digest may run this round, and on what."""
-        request = pb.BeginRequest(job=job, round=round_number, digest=digest, model_sha256=model_sha256)
+        request = pb.BeginRequest(
+            job=job, round=round_number, digest=digest, model_sha256=model_sha256, needs_table=needs_table
+        )
         with explained_local(self._socket):
-            return convert.begin_from_message(TrainerStub(self._channel).Begin(request, timeout=CALL_TIMEOUT_S))
+            return convert.begin_from_message(TrainerStub(self._channel).Begin(request, timeout=SUM_TIMEOUT_S))
 
     def mask(self, job: bytes, round_number: int, model_sha256: bytes, vector: Words) -> Words:
         """The vector (uint32, shape (length,)) plus this node's masks; waits for the round's keys."""

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from consortium.encoding import Json, canonical, parse
 from consortium.errors import EncodingError, LimitError
+from node.log import TEXT_FIELDS
 from node.services import api
 from protos.v1 import control_pb2, enrolment_pb2, exchange_pb2, ledger_pb2, training_pb2
 
 ID_BYTES = 32
 ITEMS_MAX = 4_096
-CODE_CHARS_MAX = 64
 TEXT_CHARS_MAX = 2_000
 JOB_BYTES_MAX = 65_535
 
@@ -126,7 +126,7 @@ def from_member_from_message(message: exchange_pb2.FromMember) -> api.FromMember
     """Raises EncodingError, LimitError."""
     match message.WhichOneof("message"):
         case "hello":
-            return api.Hello(_short(message.hello.version, "hello.version", CODE_CHARS_MAX), message.hello.paused)
+            return api.Hello(_word(message.hello.version, "version", "hello.version"), message.hello.paused)
         case "explained":
             explained = message.explained
             clauses = _clauses_from_messages(explained.clauses, "explained.clauses")
@@ -138,7 +138,7 @@ def from_member_from_message(message: exchange_pb2.FromMember) -> api.FromMember
             return _step_from_message(message.step)
         case "failed":
             failed = message.failed
-            code = _short(failed.code, "failed.code", CODE_CHARS_MAX)
+            code = _word(failed.code, "code", "failed.code")
             return api.SumFailed(identifier(failed.job, "failed.job"), failed.round, code)
         case _:
             raise _unknown("FromMember")
@@ -169,7 +169,7 @@ def to_member_from_message(message: exchange_pb2.ToMember) -> api.ToMember:
             return _step_from_message(message.step)
         case "closed":
             closed = message.closed
-            code = _short(closed.code, "closed.code", CODE_CHARS_MAX)
+            code = _word(closed.code, "code", "closed.code") if closed.code else ""
             return api.SumClosed(identifier(closed.job, "closed.job"), closed.round, code)
         case _:
             raise _unknown("ToMember")
@@ -255,6 +255,13 @@ def _few(values: Iterable[T], field: str) -> list[T]:
 def _short(text: str, field: str, chars_max: int) -> str:
     if len(text) > chars_max:
         raise LimitError(f"A text has more than {chars_max} characters.", where=field)
+    return text
+
+
+def _word(text: str, kind: str, field: str) -> str:
+    """A peer's code or version, of the form in which the log takes it: no room for anything else."""
+    if not TEXT_FIELDS[kind].fullmatch(text):
+        raise EncodingError(f"A {kind} is not of the form of one.", where=field)
     return text
 
 

@@ -25,6 +25,8 @@ STATUS: Mapping[type[ConsortiumError], grpc.StatusCode] = {
     errors.DatasetError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BudgetError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SecureSumError: grpc.StatusCode.ABORTED,
+    errors.ContributionError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.SettlementError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.PolicyRefusedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotAuthorisedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,

@@ -28,7 +28,6 @@ from protos.v1.exchange_pb2 import FromMember
 CALL_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10.0
 BATCH_BYTES_MAX = 72 * MIB  # 1,000 entries of 65,535 bytes, their framing and a checkpoint
-EXCHANGE_BYTES_MAX = 16 * MIB
 PINNED_HOST = "localhost"  # in every server certificate of a consortium
 
 
@@ -44,7 +43,7 @@ class CoordinatorClient:
         self._channel: aio.Channel | None = None
 
     async def __aenter__(self) -> Self:
-        self._channel = member_channel(self._address, self._tls, max(BATCH_BYTES_MAX, EXCHANGE_BYTES_MAX))
+        self._channel = member_channel(self._address, self._tls, BATCH_BYTES_MAX)
         return self
 
     async def __aexit__(

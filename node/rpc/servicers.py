@@ -89,6 +89,7 @@ class TrainerServicer(training_pb2_grpc.TrainerServicer):
             request.round,
             convert.identifier(request.digest, "digest"),
             convert.identifier(request.model_sha256, "model_sha256"),
+            needs_table=request.needs_table,
         )
         return convert.begin_to_message(begin)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -124,8 +124,10 @@ class FakeTrainer:
         self._begin = begin
         self._refusal = refusal
 
-    async def begin(self, job: bytes, round_number: int, digest: bytes, model_sha256: bytes) -> api.Begin:
-        return self._begin
+    async def begin(
+        self, job: bytes, round_number: int, digest: bytes, model_sha256: bytes, *, needs_table: bool
+    ) -> api.Begin:
+        return self._begin if needs_table else replace(self._begin, table=b"")
 
     async def mask(self, job: bytes, round_number: int, model_sha256: bytes, vector):
         if self._refusal is not None:

@@ -63,8 +63,9 @@ async def test_a_wrong_pin_stops_before_the_secret_is_sent(desk):
 
 
 async def test_the_pin_counts_and_not_the_name_in_the_address(desk):
-    port = desk.listener.address.rpartition(":")[2]
-    await redeem(replace(desk.invitation, enrolment_address=f"127.0.0.2:{port}"), b"frame", desk.csr)
+    elsewhere = await enrolment_server("127.0.0.2:0", desk.house.server_tls, desk.service)
+    await redeem(replace(desk.invitation, enrolment_address=elsewhere.address), b"frame", desk.csr)
+    await elsewhere.stop(0)
 
 
 async def test_nobody_at_the_address(desk):
@@ -99,9 +100,8 @@ async def test_a_certificate_for_another_key_is_not_taken(desk):
 
 
 async def test_a_certificate_of_another_ca_is_not_taken(desk, tmp_path):
-    desk.service.house = House.found(tmp_path / "foreign")
-    redeemed_ca = desk.service.house.ca
-    desk.service.house = replace(desk.house, ca=replace(redeemed_ca, certificate=desk.house.ca.certificate))
+    foreign = House.found(tmp_path / "foreign").ca
+    desk.service.house = replace(desk.house, ca=replace(foreign, certificate=desk.house.ca.certificate))
     with pytest.raises(InvitationError, match="not for this node's key, or not from"):
         await redeem(desk.invitation, b"frame", desk.csr)
 

@@ -193,9 +193,11 @@ async def test_unknown_methods_and_those_of_other_listeners_are_not_there(networ
         (exchange_pb2.FromMember(step=exchange_pb2.SumStep(job=JOB)), "step.phase"),
         (exchange_pb2.FromMember(step=exchange_pb2.SumStep(job=b"short", phase=1)), "step.job"),
         (exchange_pb2.FromMember(step=exchange_pb2.SumStep(job=JOB, phase=1, survivors=[b"x"])), "step.survivors"),
-        (exchange_pb2.FromMember(failed=exchange_pb2.SumFailed(job=JOB + b"x")), "failed.job"),
+        (exchange_pb2.FromMember(failed=exchange_pb2.SumFailed(job=JOB + b"x", code="paused")), "failed.job"),
+        (exchange_pb2.FromMember(failed=exchange_pb2.SumFailed(job=JOB, code="mean was 4711.0815")), "failed.code"),
+        (exchange_pb2.FromMember(hello=exchange_pb2.Hello(version="1\n2")), "hello.version"),
     ],
-    ids=["no kind", "unknown phase", "no phase", "short job", "short member", "long job"],
+    ids=["no kind", "unknown phase", "no phase", "short job", "short member", "long job", "text as code", "version"],
 )
 async def test_a_stream_message_that_is_not_sound_ends_the_stream_with_its_place(network, message, where):
     address = network.listener.address
