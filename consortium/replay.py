@@ -162,6 +162,7 @@ class Replay:
         self.state.charter = entry.body
         self.state.coordinator = identity
         self.state.chains[identity] = (1, entry.leaf)
+        self.state.keys[identity, entry.key] = (0, entry.leaf)
         self.state.members[identity] = Member(
             id=identity,
             public_key=public_key,
