@@ -84,12 +84,11 @@ class Decision:
         return tuple(clause.id for clause in self.clauses)
 
     def record(self) -> dict[str, Json]:
-        """What the ledger may know: ids and hashes, no reason text."""
+        """What the ledger may know: ids and hashes, no reason text. The guard's hash is in the dataset's entry."""
         return {
             "clauses": list(self.clause_ids),
             "engine": self.engine,
             "entities_sha256": self.entities_sha256,
-            "guard_sha256": self.guard_sha256,
             "outcome": self.outcome,
             "policy_sha256": self.policy_sha256,
             "request_sha256": self.request_sha256,
