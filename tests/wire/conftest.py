@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,14 @@ async def network(house: House) -> AsyncIterator[Network]:
     listener = await network_server("127.0.0.1:0", house.server_tls, ledger, exchange, members.get, limits)
     yield Network(house, listener, ledger, exchange, admitted, stranger)
     await listener.stop(0)
+
+
+@pytest.fixture
+def dead_address() -> Iterator[str]:
+    """An address that nobody serves, and that no other test can get while this one runs."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
 @pytest.fixture

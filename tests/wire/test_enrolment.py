@@ -68,10 +68,10 @@ async def test_the_pin_counts_and_not_the_name_in_the_address(desk):
     await elsewhere.stop(0)
 
 
-async def test_nobody_at_the_address(desk):
-    await desk.listener.stop(0)
-    with pytest.raises(UnavailableError, match="not reachable"):
-        await redeem(desk.invitation, b"frame", desk.csr)
+async def test_nobody_at_the_address(desk, dead_address):
+    with pytest.raises(UnavailableError, match="not reachable") as caught:
+        await redeem(replace(desk.invitation, enrolment_address=dead_address), b"frame", desk.csr)
+    assert caught.value.where == dead_address
 
 
 async def test_an_expired_invitation_is_refused(desk):

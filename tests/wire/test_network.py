@@ -295,13 +295,11 @@ async def test_a_member_has_a_limit_of_open_calls_and_gets_it_back(network):
                     await asyncio.sleep(0.01)
 
 
-async def test_nobody_there_is_said_so_with_the_address(network):
-    address = network.listener.address
-    await network.listener.stop(0)
-    async with CoordinatorClient(address, network.admitted.tls) as client:
+async def test_nobody_there_is_said_so_with_the_address(network, dead_address):
+    async with CoordinatorClient(dead_address, network.admitted.tls) as client:
         with pytest.raises(UnavailableError) as caught:
             await client.append(b"frame")
-    assert caught.value.where == address
+    assert caught.value.where == dead_address
     assert "firewall" in caught.value.mend
 
 
