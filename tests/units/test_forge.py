@@ -101,7 +101,7 @@ def _party(key: SigningKey, name: str, size: str) -> Json:
 
 
 def _decide(log: Log, member: Signer, job: Entry, outcome: str) -> None:
-    names = ("reasons", "request", "policy", "schema", "guard", "entities")
+    names = ("reasons", "request", "policy", "schema", "entities")
     clauses = [] if outcome == "permit" else ["purpose"]
     body = {"job": job.leaf.hex(), "stage": "run", "outcome": outcome, "clauses": clauses, "engine": "test"}
     log.say(member, "decision", {**body, **{f"{name}_sha256": ZERO for name in names}})
