@@ -36,7 +36,10 @@ class ParentLink:
         self._commands = commands
         self._events = events
         self._sending = threading.Lock()
-        self.config: dict[str, Any] = json.loads(commands.readline() or "null") or {}
+        first = commands.readline()
+        if not first:
+            raise SystemExit(0)  # the parent has gone before it had anything for us
+        self.config: dict[str, Any] = json.loads(first)
 
     def send(self, event: dict[str, Any]) -> None:
         """One event to the parent. A parent that has gone takes no events: end of file ends us anyway."""

@@ -70,6 +70,8 @@ class Superlink:
         self._flower = flower
         self._runtime = f"127.0.0.1:{runtime_port}"
         self._runs: dict[str, tuple[int, subprocess.Popen[str]]] = {}
+        self._closing = False
+        self._spare: subprocess.Popen[str] | None = self._spawn()
 
     def command(self, value: dict[str, Any]) -> dict[str, Any]:
         """Does what a command says and returns its result.
@@ -98,19 +100,31 @@ class Superlink:
         run_id, token = self._flower.start_run(base64.b64decode(value["fab"]))
         config = {name: value[name] for name in ("job", "plan", "roster_seed", "progress_seconds")}
         config |= {"members": members, "runtime": self._runtime, "token": token, "home": self._link.config["home"]}
-        process = subprocess.Popen(  # noqa: S603 the command comes from our own parent
-            self._link.config["serverapp_command"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._link.log_descriptor,
-            text=True,
-        )
+        process, self._spare = self._spare or self._spawn(), None
         assert process.stdin is not None
         process.stdin.write(json.dumps(config) + "\n")
         process.stdin.flush()
         self._runs[job] = (run_id, process)
         threading.Thread(target=self._watch, args=(job, run_id, process), daemon=True).start()
         return {"run": run_id}
+
+    def close(self) -> None:
+        """Ends and reaps every ServerApp process."""
+        self._closing = True
+        spare = [self._spare] if self._spare else []
+        for process in [process for _, process in list(self._runs.values())] + spare:
+            process.kill()
+            process.wait()
+
+    def _spawn(self) -> subprocess.Popen[str]:
+        """A ServerApp process that waits for its run; its imports take seconds, so one is kept ready."""
+        return subprocess.Popen(  # noqa: S603 the command comes from our own parent
+            self._link.config["serverapp_command"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._link.log_descriptor,
+            text=True,
+        )
 
     def _stop_run(self, job: str) -> dict[str, Any]:
         if job not in self._runs:
@@ -128,6 +142,8 @@ class Superlink:
         code = json.loads(words[-1])["code"] if words else "run-killed"
         self._flower.stop_run(run_id)
         del self._runs[job]
+        if not self._closing:
+            self._spare = self._spare or self._spawn()
         self._link.send({"event": "run-ended", "job": job, "code": code})
 
 
@@ -149,6 +165,7 @@ def main() -> None:
         except ConsortiumError as error:
             fault = {"code": error.code, "what": error.what, "where": error.where, "mend": error.mend}
             link.send({"id": value["id"], "error": fault})
+    superlink.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import click
 from flwr.cli.build import build_fab_from_disk
@@ -44,7 +45,7 @@ def unpack(fab: bytes, folder: Path) -> Path:
     """
     try:
         return Path(install_from_fab(fab, install_dir=folder, skip_prompt=True))
-    except (ValueError, KeyError, OSError, click.ClickException) as error:
+    except (BadZipFile, ValueError, KeyError, OSError, click.ClickException) as error:
         raise AppError("The bytes are not a Flower app.", where="FAB", mend="Build it anew.") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from typing import Any
+from zipfile import BadZipFile
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -66,7 +67,7 @@ class SuperLink:
         request = StartRunRequest(fab=FabProto(content=fab), federation="")
         try:
             run_id = control_handlers.start_run(request, self._account, self._state, _TRANSPORT).run_id
-        except FlowerError as error:
+        except (FlowerError, BadZipFile, ValueError, KeyError, TypeError) as error:
             raise TrainingError("Flower refuses the app.", where="FAB", mend="Build it anew.") from error
         run = self._state.get_run_info(run_ids=[run_id])[0]
         token = self._state.claim_task(run.primary_task_id)
