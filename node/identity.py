@@ -207,7 +207,24 @@ def spki_sha256_of_pem(certificate: bytes) -> bytes:
     try:
         return spki_sha256(x509.load_pem_x509_certificate(certificate))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError("The bytes are not a certificate in PEM.") from error
+        raise ConfigError("The bytes are not a certificate in PEM.", mend="Restore it from your backup.") from error
+
+
+def check_tls_files(key: bytes, certificate: bytes, ca_certificate: bytes) -> None:
+    """Checks PEM that gRPC gets: it ends the whole process when it is given anything else.
+
+    Raises:
+        ConfigError: a key or certificate is not one, or the two do not belong together.
+    """
+    try:
+        private = load_pem_private_key(key, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError("The TLS key is not an unencrypted private key in PKCS #8 PEM.") from error
+    spki_sha256_of_pem(ca_certificate)
+    if spki_sha256_of_pem(certificate) != spki_sha256(private.public_key()):
+        raise ConfigError(
+            "The TLS key and certificate do not belong together.", mend="Restore both from one backup, or join again."
+        )
 
 
 def create_ca(key_path: Path, certificate_path: Path, consortium: str, now: datetime) -> Ca:

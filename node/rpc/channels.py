@@ -15,8 +15,9 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from consortium.errors import ConsortiumError, UnavailableError
+from consortium.errors import ConfigError, ConsortiumError, UnavailableError
 from node.config import MIB, split_address
+from node.identity import check_tls_files, read_private
 from node.rpc.errors import CODE_KEY, consortium_error, not_our_consortium
 
 KEEPALIVE_MS = 20_000
@@ -49,12 +50,15 @@ def client_options(receive_bytes_max: int) -> Options:
 
 
 def member_channel(address: str, tls: ClientTls, receive_bytes_max: int) -> aio.Channel:
-    """A mutual TLS channel to the coordinator. Must be called on the event loop; close it."""
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=tls.ca_certificate.read_bytes(),
-        private_key=tls.key.read_bytes(),
-        certificate_chain=tls.certificate.read_bytes(),
-    )
+    """A mutual TLS channel to the coordinator. Must be called on the event loop; close it.
+
+    Raises:
+        ConfigError: a file is missing or does not hold what it should, or the key is open to other users.
+    """
+    ca_certificate, certificate = _read_certificate(tls.ca_certificate), _read_certificate(tls.certificate)
+    key = read_private(tls.key)
+    check_tls_files(key, certificate, ca_certificate)
+    credentials = grpc.ssl_channel_credentials(ca_certificate, key, certificate)
     return aio.secure_channel(address, credentials, options=client_options(receive_bytes_max))
 
 
@@ -91,11 +95,11 @@ def explained_local(socket_path: Path) -> Iterator[None]:
 
 def probe(address: str, tls: ClientTls) -> ConsortiumError | None:
     """Why the coordinator does not take our connection, if certificates are the reason; None if they are not."""
-    context = ssl.create_default_context(cafile=str(tls.ca_certificate))
-    context.load_cert_chain(tls.certificate, tls.key)
-    context.set_alpn_protocols(["h2"])
     host, port = split_address(address)
     try:
+        context = ssl.create_default_context(cafile=str(tls.ca_certificate))
+        context.load_cert_chain(tls.certificate, tls.key)
+        context.set_alpn_protocols(["h2"])
         with (
             socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S) as raw,
             context.wrap_socket(raw, server_hostname=host) as secured,
@@ -111,6 +115,17 @@ def probe(address: str, tls: ClientTls) -> ConsortiumError | None:
     except OSError:
         refused = False
     return not_our_consortium(address) if refused else None
+
+
+def _read_certificate(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            "A certificate of this node is missing or cannot be read.",
+            where=str(path),
+            mend="A node gets its certificate by `consortium join`; restore it from your backup, or join again.",
+        ) from error
 
 
 async def cancel(call: aio.Call) -> None:

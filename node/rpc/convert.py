@@ -148,9 +148,11 @@ def to_member_to_message(value: api.ToMember) -> exchange_pb2.ToMember:
     """What the coordinator says on a member's stream."""
     match value:
         case api.Explain():
-            return exchange_pb2.ToMember(explain=exchange_pb2.Explain(call=value.call, job=value.job))
+            return exchange_pb2.ToMember(
+                explain=exchange_pb2.Explain(call=value.call, job=value.job, ledger_size=value.ledger_size)
+            )
         case api.SumOpen():
-            return exchange_pb2.ToMember(open=exchange_pb2.SumOpen(spec=value.spec))
+            return exchange_pb2.ToMember(open=exchange_pb2.SumOpen(spec=value.spec, ledger_size=value.ledger_size))
         case api.SumStep():
             return exchange_pb2.ToMember(step=_step_to_message(value))
         case api.SumClosed():
@@ -162,9 +164,9 @@ def to_member_from_message(message: exchange_pb2.ToMember) -> api.ToMember:
     """Raises EncodingError, LimitError."""
     match message.WhichOneof("message"):
         case "explain":
-            return api.Explain(message.explain.call, message.explain.job)
+            return api.Explain(message.explain.call, message.explain.job, message.explain.ledger_size)
         case "open":
-            return api.SumOpen(message.open.spec)
+            return api.SumOpen(message.open.spec, message.open.ledger_size)
         case "step":
             return _step_from_message(message.step)
         case "closed":

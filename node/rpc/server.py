@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from consortium.errors import ConfigError
 from node.config import Limits, split_address
+from node.identity import check_tls_files
 from node.rpc import servicers
 from node.rpc.auth import Admission, MemberOfKey, Rule, nobody
 from node.rpc.gate import Gate
@@ -81,6 +82,7 @@ async def network_server(
         ledger_pb2_grpc.add_LedgerServicer_to_server(servicers.LedgerServicer(ledger), server)
         exchange_pb2_grpc.add_ExchangeServicer_to_server(servicers.ExchangeServicer(exchange), server)
 
+    check_tls_files(tls.key, tls.certificate, tls.ca_certificate)
     admission = Admission(frozenset({Rule.MEMBER, Rule.PUBLIC}), member_of_key, limits.streams_per_member_max)
     credentials = grpc.ssl_server_credentials(
         [(tls.key, tls.certificate)], root_certificates=tls.ca_certificate, require_client_auth=True
@@ -99,6 +101,7 @@ async def enrolment_server(address: str, tls: ServerTls, enrolment: api.Enrolmen
     def add(server: aio.Server) -> None:
         enrolment_pb2_grpc.add_EnrolmentServicer_to_server(servicers.EnrolmentServicer(enrolment), server)
 
+    check_tls_files(tls.key, tls.certificate, tls.ca_certificate)
     admission = Admission(frozenset({Rule.INVITED, Rule.PUBLIC}), nobody, 0)
     credentials = grpc.ssl_server_credentials([(tls.key, tls.certificate)])
     server = _server(admission, ENROLMENT_MESSAGE_BYTES_MAX, ENROLMENT_CALLS_MAX)
@@ -194,7 +197,7 @@ async def _start(
         port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError as error:
         raise ConfigError(
-            "The address cannot be served: it is taken, not of this machine, or the TLS files do not fit.",
+            "The address cannot be served: it is taken, or not of this machine.",
             where=address,
             mend="See which program uses the port, or configure another address.",
         ) from error

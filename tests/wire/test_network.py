@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import aclosing
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from grpc import aio
 
 from consortium.errors import (
     BudgetError,
+    ConfigError,
     EncodingError,
     EntryError,
     LimitError,
@@ -19,12 +21,14 @@ from consortium.errors import (
     NotFoundError,
     UnavailableError,
 )
+from node.config import Limits
 from node.rpc.channels import explained, member_channel
 from node.rpc.handshakes import handshakes_logged
 from node.rpc.member_client import CoordinatorClient
+from node.rpc.server import network_server
 from node.services import api
 from protos.v1 import exchange_pb2, ledger_pb2
-from tests.wire.parties import CANARY, House
+from tests.wire.parties import CANARY, FakeExchange, FakeLedger, House
 
 APPEND = "/consortium.v1.Ledger/Append"
 JOB = bytes(range(32))
@@ -67,8 +71,8 @@ async def test_attend_carries_every_kind_of_message_both_ways(network):
         api.SumFailed(JOB, 3, "paused"),
     ]
     network.exchange.answers[:] = [
-        api.Explain(7, b"{}"),
-        api.SumOpen(b"{}"),
+        api.Explain(7, b"{}", 1),
+        api.SumOpen(b"{}", 1),
         step,
         api.SumClosed(JOB, 3, ""),
         api.SumClosed(JOB, 4, "aborted"),
@@ -261,6 +265,46 @@ async def test_a_caller_without_a_certificate_is_refused_and_the_log_explains(ne
         event = await wait_for_event(events, "tls.certificate-missing")
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     assert "consortium join" in event["explanation"]
+
+
+async def connect(network, tls) -> None:
+    async with CoordinatorClient(network.listener.address, tls) as client:
+        await client.append(b"frame")
+
+
+async def test_a_node_whose_certificate_is_missing_is_told_so_before_it_calls(network):
+    network.admitted.tls.certificate.unlink()
+    with pytest.raises(ConfigError, match="missing") as caught:
+        await connect(network, network.admitted.tls)
+    assert "consortium join" in caught.value.mend
+
+
+async def test_a_node_whose_tls_key_is_open_to_others_does_not_use_it(network):
+    network.admitted.tls.key.chmod(0o644)
+    with pytest.raises(ConfigError, match="open to other users"):
+        await connect(network, network.admitted.tls)
+
+
+@pytest.mark.parametrize("name", ["certificate", "ca_certificate", "key"])
+@pytest.mark.parametrize(
+    "content", [b"", b"nothing", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+async def test_a_tls_file_that_holds_something_else_is_explained(network, name, content):
+    getattr(network.admitted.tls, name).write_bytes(content)
+    with pytest.raises(ConfigError):
+        await connect(network, network.admitted.tls)
+
+
+async def test_a_key_that_does_not_fit_the_certificate_is_explained(network):
+    with pytest.raises(ConfigError, match="do not belong together"):
+        await connect(network, replace(network.admitted.tls, key=network.stranger.tls.key))
+
+
+@pytest.mark.parametrize("name", ["certificate", "ca_certificate", "key"])
+async def test_a_listener_with_unsound_tls_files_does_not_start(house, name):
+    tls = replace(house.server_tls, **{name: b"nothing"})
+    with pytest.raises(ConfigError):
+        await network_server("127.0.0.1:0", tls, FakeLedger(), FakeExchange(), lambda _key: None, Limits())
 
 
 async def test_a_caller_without_tls_is_refused_and_the_log_explains(network, events):
