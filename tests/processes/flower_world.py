@@ -22,7 +22,8 @@ import numpy as np
 from consortium.errors import ConsortiumError
 from node.training.ports import Begin, Outcome, Plan, RoundSum, Words
 
-CANARY = b"CANARY-7d1f0c55"
+ROOT = Path(__file__).parents[2]
+NAME = "tests.processes.flower_world"
 
 
 class FakeError(ConsortiumError):
@@ -139,7 +140,9 @@ class Switchboard:
 
 
 def command(role: str, switchboard: Switchboard, who: str) -> list[str]:
-    return [sys.executable, str(Path(__file__)), role, switchboard.address, who]
+    """What runs this module as a child, with the code of this checkout and no other."""
+    start = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_module({NAME!r}, run_name='__main__')"
+    return [sys.executable, "-c", start, role, switchboard.address, who]
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -208,7 +211,6 @@ def turbine_table(rows: int, seed: int) -> bytes:
 
 if __name__ == "__main__":
     role, address, who = sys.argv[1:]
-    sys.path.insert(0, str(Path(__file__).parents[2]))
     if role == "superlink":
         from node.training import superlink_child
 
