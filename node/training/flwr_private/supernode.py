@@ -118,8 +118,11 @@ def serve(mailbox: Mailbox, address: str, ca_file: Path, key_file: Path) -> None
 
 
 def load_key(key_file: Path) -> ec.EllipticCurvePrivateKey:
-    """The SuperNode's EC private key (PKCS#8 PEM)."""
-    key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+    """The SuperNode's EC private key, in OpenSSH format (as Flower's own tools write it) or PKCS#8 PEM."""
+    data = key_file.read_bytes()
+    is_ssh = data.startswith(b"-----BEGIN OPENSSH PRIVATE KEY-----")
+    load = serialization.load_ssh_private_key if is_ssh else serialization.load_pem_private_key
+    key = load(data, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise TrainingError("The Flower key is not an EC key.", where=key_file.name, mend="Generate a P-384 key.")
     return key
