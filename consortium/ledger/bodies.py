@@ -116,7 +116,6 @@ BODIES: Mapping[str, Mapping[str, Check]] = {
         "request_sha256": digest,
         "policy_sha256": digest,
         "schema_sha256": digest,
-        "guard_sha256": digest,
         "entities_sha256": digest,
         "engine": text,
     },

@@ -35,7 +35,7 @@ def test_entries_in_another_order_are_named(order: list[int], start: int) -> Non
     assert audit_export(export, FRAMES[0]).ok == (order == sorted(order))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data(), st.integers(1, 255))
 def test_one_byte_changed_in_a_transcript_is_named(data: st.DataObject, change: int) -> None:
     ((name, transcript),) = SMALL.transcripts.items()
@@ -45,7 +45,7 @@ def test_one_byte_changed_in_a_transcript_is_named(data: st.DataObject, change: 
     assert [finding.code for finding in audit_export(export, SMALL.frames[0]).findings] == ["bad-sum"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data(), st.integers(1, 255))
 def test_one_byte_changed_in_the_checkpoint_is_named(data: st.DataObject, change: int) -> None:
     spoiled = bytearray(SMALL.checkpoint)

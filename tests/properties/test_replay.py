@@ -80,7 +80,7 @@ def attempts(draw: st.DrawFn) -> tuple[Ledger, Entry]:
         raise
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(attempts())
 def test_a_refused_entry_changes_nothing_and_an_accepted_one_adds_one_leaf(attempt: tuple[Ledger, Entry]) -> None:
     ledger, entry = attempt
@@ -94,7 +94,7 @@ def test_a_refused_entry_changes_nothing_and_an_accepted_one_adds_one_leaf(attem
         assert ledger.replay.root == root_hash(ledger.frames)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(attempts())
 def test_a_void_entry_is_in_the_tree_and_the_rest_of_the_log_reads_on(attempt: tuple[Ledger, Entry]) -> None:
     ledger, entry = attempt
@@ -109,6 +109,7 @@ def test_a_void_entry_is_in_the_tree_and_the_rest_of_the_log_reads_on(attempt: t
     assert {**vars(ledger.state), "keys": 0, "datasets": 0} == {**vars(before), "keys": 0, "datasets": 0}
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_void_and_change_nothing_but_the_tree(data: bytes) -> None:
     ledger = restored(len(FRAMES))
