@@ -16,16 +16,20 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from consortium.errors import ConsortiumError
+
 FILE_BYTES_MAX = 10 << 20
 FILES_KEPT = 5
 TYPES_MAX = 8
 PLACES_MAX = 40
+WORDS_MAX = 300
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{4}(-[0-9a-f]{4}){7}")
 _CODE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _METHOD = re.compile(r"/[A-Za-z0-9.]{1,80}/[A-Za-z0-9]{1,40}")
 _EVENT = re.compile(r"[a-z][a-z-]*(\.[a-z][a-z-]*){1,3}")
+_WORDS = re.compile(r"[^\x00-\x1f]{0,300}")
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,31}")
 
 TEXT_FIELDS: Mapping[str, re.Pattern[str]] = {
@@ -44,6 +48,9 @@ TEXT_FIELDS: Mapping[str, re.Pattern[str]] = {
     "child": _CODE,
     "method": _METHOD,
     "version": _VERSION,
+    # a refusal's own words, by log_refusal
+    "what": _WORDS,
+    "where": _WORDS,
 }
 NUMBER_FIELDS = frozenset(
     {"index", "round", "size", "count", "bytes", "port", "pid", "exit_code", "elapsed_ms", "attempt", "members"}
@@ -93,6 +100,11 @@ def log(event: str, **fields: str | int | None) -> None:
     for name, value in known.items():
         _check(name, value)
     _write(event, known)
+
+
+def log_refusal(event: str, error: ConsortiumError, **fields: str | int | None) -> None:
+    """Writes a refusal with its own words, which by the contract of `consortium.errors` hold no value of data."""
+    log(event, code=error.code, **fields, what=error.what[:WORDS_MAX], where=error.where[:WORDS_MAX])
 
 
 def log_exception(event: str, error: BaseException, *, method: str | None = None) -> None:

@@ -211,7 +211,7 @@ async def coordinator(core: Core) -> AsyncIterator[asyncio.Task[None]]:
 
     def open_sum(spec: SumSpec) -> SumRun:
         keys = {member: core.mirror.state.members[member].public_key for member in spec.roster}
-        return SumRun(spec, keys, hub, patience.sum_s)
+        return SumRun(spec, keys, hub, ledger_size=core.mirror.size, progress_s=patience.sum_s)
 
     training = Training(
         home.path,

@@ -326,7 +326,7 @@ class Jobs:
         call = (self._calls, member)
         self._heard.calls[call] = asyncio.get_running_loop().create_future()
         try:
-            self._hub.send(member, Explain(self._calls, canonical(body)))
+            self._hub.send(member, Explain(self._calls, canonical(body), self._mirror.size))
             async with asyncio.timeout(self._patience.decision_s):
                 return await self._heard.calls[call]
         except (UnavailableError, TimeoutError):

@@ -56,12 +56,15 @@ class Sequencer:
 
     async def _commit(self, group: list[_Pending]) -> None:
         try:
-            fresh = [pending for pending in group if not self._stands(pending)]
-            steps = await self._mirror.offer([pending.frame for pending in fresh], self._sign)
-        except BaseException as error:
+            await self._decide(group)
+        finally:  # a fault of ours ends the node; nobody waits for it in vain
             for pending in group:
-                pending.done.cancel(str(type(error).__name__))
-            raise
+                if not pending.done.done():
+                    pending.done.cancel()
+
+    async def _decide(self, group: list[_Pending]) -> None:
+        fresh = [pending for pending in group if not self._stands(pending)]
+        steps = await self._mirror.offer([pending.frame for pending in fresh], self._sign)
         for pending, step in zip(fresh, steps, strict=True):
             if step.fault is not None and not self._stands(pending) and not pending.done.done():
                 pending.done.set_exception(

@@ -21,12 +21,15 @@ class SumRun:
     A member whose link dropped may come back within the progress deadline: it is sent the current step again.
     """
 
-    def __init__(self, spec: SumSpec, public_keys: Mapping[bytes, bytes], hub: Hub, progress_s: float) -> None:
-        """Args: `progress_s` is how long a step may go on without any message."""
+    def __init__(
+        self, spec: SumSpec, public_keys: Mapping[bytes, bytes], hub: Hub, *, ledger_size: int, progress_s: float
+    ) -> None:
+        """Args: `ledger_size` entries justify the proposal; a step may go on for `progress_s` without any message."""
         self.spec = spec
         self.out: dict[bytes, str] = {}
         self._aggregator = Aggregator(spec, public_keys)
         self._hub = hub
+        self._ledger_size = ledger_size
         self._progress_s = progress_s
         self._changed = asyncio.Event()
         self._current: dict[bytes, ToMember] = {}
@@ -41,7 +44,7 @@ class SumRun:
         Raises:
             SecureSumError: a member is out; nothing was masked, so a new round without it may be tried.
         """
-        opening = SumOpen(canonical(self.spec.to_json()))
+        opening = SumOpen(canonical(self.spec.to_json()), self._ledger_size)
         self._tell("advertise", dict.fromkeys(self.spec.roster, opening))
         await self._everybody("advertise")
         self._relay("advertise", "share", self._aggregator.adverts())

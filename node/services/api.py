@@ -40,6 +40,7 @@ class Explain:
 
     call: int
     job: bytes
+    ledger_size: int
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ class Reasons:
 
 @dataclass(frozen=True)
 class SumOpen:
-    """A secure sum begins; canonical JSON of its SumSpec."""
+    """A secure sum begins: canonical JSON of its SumSpec, and the size of the log that it rests on."""
 
     spec: bytes
+    ledger_size: int
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from consortium.jobs import TrainingRequest, read_request
 from consortium.policy.decision import Decision
 from consortium.privacy.secure_sum import SumSpec
 from consortium.state import Job
-from node.log import log, log_exception
+from node.log import log, log_exception, log_refusal
 from node.services.api import (
     Batch,
     Begin,
@@ -172,6 +172,7 @@ class MemberService:
 
     async def _explain(self, message: Explain) -> Explained:
         await self._node.switch.wait_until_open()
+        await self._node.mirror.wait_for_size(message.ledger_size)
         try:
             body = parse(message.job)
             dataset = next(item["dataset"] for item in body["datasets"] if item["member"] == self._me.hex())
@@ -183,6 +184,7 @@ class MemberService:
 
     async def _guard_sum(self, message: SumOpen) -> None:
         spec = SumSpec.from_json(parse(message.spec))
+        await self._node.mirror.wait_for_size(message.ledger_size)
         try:
             job = self._node.mirror.state.jobs.get(spec.job)
             if job is None or self._me not in job.datasets:
@@ -206,7 +208,7 @@ class MemberService:
             await self._fail(message.job, message.round, error)
 
     async def _fail(self, job: bytes, round_number: int, error: ConsortiumError) -> None:
-        log("sum.refused", job=job.hex(), round=round_number, code=error.code)
+        log_refusal("sum.refused", error, job=job.hex(), round=round_number)
         failed = self._sums.pop((job, round_number), None)
         if failed is not None:
             failed.close()
@@ -231,7 +233,7 @@ class MemberService:
                 raise SecureSumError("The model is not the one that this round is bound to.", where="model_sha256")
             table = await self._table(found, request) if needs_table else b""
         except ConsortiumError as error:
-            log("training.refused", job=job.hex(), round=round_number, code=error.code)
+            log_refusal("training.refused", error, job=job.hex(), round=round_number)
             return Begin(permitted=False, code=error.code, table=b"", plan={})
         return Begin(permitted=True, code="", table=table, plan=training_plan(request, len(found.datasets)))
 
@@ -257,7 +259,7 @@ class MemberService:
             try:
                 await work
             except ConsortiumError as error:
-                log("work.refused", code=error.code)
+                log_refusal("work.refused", error)
 
         task = asyncio.create_task(guarded())
         self._tasks.add(task)

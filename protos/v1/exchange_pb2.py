@@ -24,37 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/exchange.proto\x12\rconsortium.v1\"(\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\"$\n\x07\x45xplain\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x0b\n\x03job\x18\x02 \x01(\x0c\"$\n\x06\x43lause\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"T\n\tExplained\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x11\n\tpermitted\x18\x02 \x01(\x08\x12&\n\x07\x63lauses\x18\x03 \x03(\x0b\x32\x15.consortium.v1.Clause\">\n\x07Reasons\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12&\n\x07\x63lauses\x18\x02 \x03(\x0b\x32\x15.consortium.v1.Clause\"\x17\n\x07SumOpen\x12\x0c\n\x04spec\x18\x01 \x01(\x0c\"}\n\x07SumStep\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12#\n\x05phase\x18\x03 \x01(\x0e\x32\x14.consortium.v1.Phase\x12\x0e\n\x06\x66rames\x18\x04 \x03(\x0c\x12\x0e\n\x06vector\x18\x05 \x01(\x0c\x12\x11\n\tsurvivors\x18\x06 \x03(\x0c\"5\n\tSumClosed\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\"5\n\tSumFailed\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\"\xec\x01\n\nFromMember\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.consortium.v1.HelloH\x00\x12-\n\texplained\x18\x02 \x01(\x0b\x32\x18.consortium.v1.ExplainedH\x00\x12)\n\x07reasons\x18\x03 \x01(\x0b\x32\x16.consortium.v1.ReasonsH\x00\x12&\n\x04step\x18\x04 \x01(\x0b\x32\x16.consortium.v1.SumStepH\x00\x12*\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x18.consortium.v1.SumFailedH\x00\x42\t\n\x07message\"\xbc\x01\n\x08ToMember\x12)\n\x07\x65xplain\x18\x01 \x01(\x0b\x32\x16.consortium.v1.ExplainH\x00\x12&\n\x04open\x18\x02 \x01(\x0b\x32\x16.consortium.v1.SumOpenH\x00\x12&\n\x04step\x18\x03 \x01(\x0b\x32\x16.consortium.v1.SumStepH\x00\x12*\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x18.consortium.v1.SumClosedH\x00\x42\t\n\x07message*v\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPHASE_ADVERTISE\x10\x01\x12\x0f\n\x0bPHASE_SHARE\x10\x02\x12\x0e\n\nPHASE_MASK\x10\x03\x12\x0e\n\nPHASE_VOTE\x10\x04\x12\x10\n\x0cPHASE_REVEAL\x10\x05\x32L\n\x08\x45xchange\x12@\n\x06\x41ttend\x12\x19.consortium.v1.FromMember\x1a\x17.consortium.v1.ToMember(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/exchange.proto\x12\rconsortium.v1\"(\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\"9\n\x07\x45xplain\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x0b\n\x03job\x18\x02 \x01(\x0c\x12\x13\n\x0bledger_size\x18\x03 \x01(\x04\"$\n\x06\x43lause\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"T\n\tExplained\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x11\n\tpermitted\x18\x02 \x01(\x08\x12&\n\x07\x63lauses\x18\x03 \x03(\x0b\x32\x15.consortium.v1.Clause\">\n\x07Reasons\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12&\n\x07\x63lauses\x18\x02 \x03(\x0b\x32\x15.consortium.v1.Clause\",\n\x07SumOpen\x12\x0c\n\x04spec\x18\x01 \x01(\x0c\x12\x13\n\x0bledger_size\x18\x02 \x01(\x04\"}\n\x07SumStep\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12#\n\x05phase\x18\x03 \x01(\x0e\x32\x14.consortium.v1.Phase\x12\x0e\n\x06\x66rames\x18\x04 \x03(\x0c\x12\x0e\n\x06vector\x18\x05 \x01(\x0c\x12\x11\n\tsurvivors\x18\x06 \x03(\x0c\"5\n\tSumClosed\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\"5\n\tSumFailed\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\"\xec\x01\n\nFromMember\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.consortium.v1.HelloH\x00\x12-\n\texplained\x18\x02 \x01(\x0b\x32\x18.consortium.v1.ExplainedH\x00\x12)\n\x07reasons\x18\x03 \x01(\x0b\x32\x16.consortium.v1.ReasonsH\x00\x12&\n\x04step\x18\x04 \x01(\x0b\x32\x16.consortium.v1.SumStepH\x00\x12*\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x18.consortium.v1.SumFailedH\x00\x42\t\n\x07message\"\xbc\x01\n\x08ToMember\x12)\n\x07\x65xplain\x18\x01 \x01(\x0b\x32\x16.consortium.v1.ExplainH\x00\x12&\n\x04open\x18\x02 \x01(\x0b\x32\x16.consortium.v1.SumOpenH\x00\x12&\n\x04step\x18\x03 \x01(\x0b\x32\x16.consortium.v1.SumStepH\x00\x12*\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x18.consortium.v1.SumClosedH\x00\x42\t\n\x07message*v\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPHASE_ADVERTISE\x10\x01\x12\x0f\n\x0bPHASE_SHARE\x10\x02\x12\x0e\n\nPHASE_MASK\x10\x03\x12\x0e\n\nPHASE_VOTE\x10\x04\x12\x10\n\x0cPHASE_REVEAL\x10\x05\x32L\n\x08\x45xchange\x12@\n\x06\x41ttend\x12\x19.consortium.v1.FromMember\x1a\x17.consortium.v1.ToMember(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.exchange_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PHASE']._serialized_start=1003
-  _globals['_PHASE']._serialized_end=1121
+  _globals['_PHASE']._serialized_start=1045
+  _globals['_PHASE']._serialized_end=1163
   _globals['_HELLO']._serialized_start=43
   _globals['_HELLO']._serialized_end=83
   _globals['_EXPLAIN']._serialized_start=85
-  _globals['_EXPLAIN']._serialized_end=121
-  _globals['_CLAUSE']._serialized_start=123
-  _globals['_CLAUSE']._serialized_end=159
-  _globals['_EXPLAINED']._serialized_start=161
-  _globals['_EXPLAINED']._serialized_end=245
-  _globals['_REASONS']._serialized_start=247
-  _globals['_REASONS']._serialized_end=309
-  _globals['_SUMOPEN']._serialized_start=311
-  _globals['_SUMOPEN']._serialized_end=334
-  _globals['_SUMSTEP']._serialized_start=336
-  _globals['_SUMSTEP']._serialized_end=461
-  _globals['_SUMCLOSED']._serialized_start=463
-  _globals['_SUMCLOSED']._serialized_end=516
-  _globals['_SUMFAILED']._serialized_start=518
-  _globals['_SUMFAILED']._serialized_end=571
-  _globals['_FROMMEMBER']._serialized_start=574
-  _globals['_FROMMEMBER']._serialized_end=810
-  _globals['_TOMEMBER']._serialized_start=813
-  _globals['_TOMEMBER']._serialized_end=1001
-  _globals['_EXCHANGE']._serialized_start=1123
-  _globals['_EXCHANGE']._serialized_end=1199
+  _globals['_EXPLAIN']._serialized_end=142
+  _globals['_CLAUSE']._serialized_start=144
+  _globals['_CLAUSE']._serialized_end=180
+  _globals['_EXPLAINED']._serialized_start=182
+  _globals['_EXPLAINED']._serialized_end=266
+  _globals['_REASONS']._serialized_start=268
+  _globals['_REASONS']._serialized_end=330
+  _globals['_SUMOPEN']._serialized_start=332
+  _globals['_SUMOPEN']._serialized_end=376
+  _globals['_SUMSTEP']._serialized_start=378
+  _globals['_SUMSTEP']._serialized_end=503
+  _globals['_SUMCLOSED']._serialized_start=505
+  _globals['_SUMCLOSED']._serialized_end=558
+  _globals['_SUMFAILED']._serialized_start=560
+  _globals['_SUMFAILED']._serialized_end=613
+  _globals['_FROMMEMBER']._serialized_start=616
+  _globals['_FROMMEMBER']._serialized_end=852
+  _globals['_TOMEMBER']._serialized_start=855
+  _globals['_TOMEMBER']._serialized_end=1043
+  _globals['_EXCHANGE']._serialized_start=1165
+  _globals['_EXCHANGE']._serialized_end=1241
 # @@protoc_insertion_point(module_scope)

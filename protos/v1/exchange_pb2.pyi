@@ -82,18 +82,22 @@ class Explain(_message.Message):
 
     CALL_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
+    LEDGER_SIZE_FIELD_NUMBER: _builtins.int
     call: _builtins.int
     job: _builtins.bytes
     """canonical JSON of the body of a job entry"""
+    ledger_size: _builtins.int
+    """as in SumOpen"""
     def __init__(
         self,
         *,
         call: _builtins.int = ...,
         job: _builtins.bytes = ...,
+        ledger_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "job", b"job", "ledger_size", b"ledger_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -177,16 +181,20 @@ class SumOpen(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEC_FIELD_NUMBER: _builtins.int
+    LEDGER_SIZE_FIELD_NUMBER: _builtins.int
     spec: _builtins.bytes
     """canonical JSON of consortium.privacy.secure_sum.SumSpec"""
+    ledger_size: _builtins.int
+    """the log that the proposal rests on; the member waits until its copy has it"""
     def __init__(
         self,
         *,
         spec: _builtins.bytes = ...,
+        ledger_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ledger_size", b"ledger_size", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

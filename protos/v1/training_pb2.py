@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/training.proto\x12\rconsortium.v1\"P\n\x0c\x42\x65ginRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x14\n\x0cmodel_sha256\x18\x04 \x01(\x0c\"J\n\nBeginReply\x12\x11\n\tpermitted\x18\x01 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\x0c\x12\x0c\n\x04plan\x18\x04 \x01(\x0c\"O\n\x0bMaskRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x14\n\x0cmodel_sha256\x18\x03 \x01(\x0c\x12\x0e\n\x06vector\x18\x04 \x01(\x0c\"\x1b\n\tMaskReply\x12\x0e\n\x06masked\x18\x01 \x01(\x0c\"_\n\x0bOpenRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06roster\x18\x03 \x03(\x0c\x12\x14\n\x0cmodel_sha256\x18\x04 \x01(\x0c\x12\x0e\n\x06length\x18\x05 \x01(\x04\"\x0b\n\tOpenReply\",\n\x0bMaskedArray\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\r\n\x05words\x18\x02 \x01(\x0c\"T\n\nSumRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12*\n\x06\x61rrays\x18\x03 \x03(\x0b\x32\x1a.consortium.v1.MaskedArray\",\n\x08SumReply\x12\r\n\x05total\x18\x01 \x01(\x0c\x12\x11\n\tsurvivors\x18\x02 \x03(\x0c\"-\n\rFinishRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\x0f\n\x07outcome\x18\x02 \x01(\x0c\"\r\n\x0b\x46inishReply2\x88\x01\n\x07Trainer\x12?\n\x05\x42\x65gin\x12\x1b.consortium.v1.BeginRequest\x1a\x19.consortium.v1.BeginReply\x12<\n\x04Mask\x12\x1a.consortium.v1.MaskRequest\x1a\x18.consortium.v1.MaskReply2\xc5\x01\n\x06Rounds\x12<\n\x04Open\x12\x1a.consortium.v1.OpenRequest\x1a\x18.consortium.v1.OpenReply\x12\x39\n\x03Sum\x12\x19.consortium.v1.SumRequest\x1a\x17.consortium.v1.SumReply\x12\x42\n\x06\x46inish\x12\x1c.consortium.v1.FinishRequest\x1a\x1a.consortium.v1.FinishReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/training.proto\x12\rconsortium.v1\"e\n\x0c\x42\x65ginRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x14\n\x0cmodel_sha256\x18\x04 \x01(\x0c\x12\x13\n\x0bneeds_table\x18\x05 \x01(\x08\"J\n\nBeginReply\x12\x11\n\tpermitted\x18\x01 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05table\x18\x03 \x01(\x0c\x12\x0c\n\x04plan\x18\x04 \x01(\x0c\"O\n\x0bMaskRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x14\n\x0cmodel_sha256\x18\x03 \x01(\x0c\x12\x0e\n\x06vector\x18\x04 \x01(\x0c\"\x1b\n\tMaskReply\x12\x0e\n\x06masked\x18\x01 \x01(\x0c\"_\n\x0bOpenRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06roster\x18\x03 \x03(\x0c\x12\x14\n\x0cmodel_sha256\x18\x04 \x01(\x0c\x12\x0e\n\x06length\x18\x05 \x01(\x04\"\x0b\n\tOpenReply\",\n\x0bMaskedArray\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\r\n\x05words\x18\x02 \x01(\x0c\"T\n\nSumRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12*\n\x06\x61rrays\x18\x03 \x03(\x0b\x32\x1a.consortium.v1.MaskedArray\",\n\x08SumReply\x12\r\n\x05total\x18\x01 \x01(\x0c\x12\x11\n\tsurvivors\x18\x02 \x03(\x0c\"-\n\rFinishRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\x0f\n\x07outcome\x18\x02 \x01(\x0c\"\r\n\x0b\x46inishReply2\x88\x01\n\x07Trainer\x12?\n\x05\x42\x65gin\x12\x1b.consortium.v1.BeginRequest\x1a\x19.consortium.v1.BeginReply\x12<\n\x04Mask\x12\x1a.consortium.v1.MaskRequest\x1a\x18.consortium.v1.MaskReply2\xc5\x01\n\x06Rounds\x12<\n\x04Open\x12\x1a.consortium.v1.OpenRequest\x1a\x18.consortium.v1.OpenReply\x12\x39\n\x03Sum\x12\x19.consortium.v1.SumRequest\x1a\x17.consortium.v1.SumReply\x12\x42\n\x06\x46inish\x12\x1c.consortium.v1.FinishRequest\x1a\x1a.consortium.v1.FinishReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,29 +32,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.training_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BEGINREQUEST']._serialized_start=43
-  _globals['_BEGINREQUEST']._serialized_end=123
-  _globals['_BEGINREPLY']._serialized_start=125
-  _globals['_BEGINREPLY']._serialized_end=199
-  _globals['_MASKREQUEST']._serialized_start=201
-  _globals['_MASKREQUEST']._serialized_end=280
-  _globals['_MASKREPLY']._serialized_start=282
-  _globals['_MASKREPLY']._serialized_end=309
-  _globals['_OPENREQUEST']._serialized_start=311
-  _globals['_OPENREQUEST']._serialized_end=406
-  _globals['_OPENREPLY']._serialized_start=408
-  _globals['_OPENREPLY']._serialized_end=419
-  _globals['_MASKEDARRAY']._serialized_start=421
-  _globals['_MASKEDARRAY']._serialized_end=465
-  _globals['_SUMREQUEST']._serialized_start=467
-  _globals['_SUMREQUEST']._serialized_end=551
-  _globals['_SUMREPLY']._serialized_start=553
-  _globals['_SUMREPLY']._serialized_end=597
-  _globals['_FINISHREQUEST']._serialized_start=599
-  _globals['_FINISHREQUEST']._serialized_end=644
-  _globals['_FINISHREPLY']._serialized_start=646
-  _globals['_FINISHREPLY']._serialized_end=659
-  _globals['_TRAINER']._serialized_start=662
-  _globals['_TRAINER']._serialized_end=798
-  _globals['_ROUNDS']._serialized_start=801
-  _globals['_ROUNDS']._serialized_end=998
+  _globals['_BEGINREQUEST']._serialized_end=144
+  _globals['_BEGINREPLY']._serialized_start=146
+  _globals['_BEGINREPLY']._serialized_end=220
+  _globals['_MASKREQUEST']._serialized_start=222
+  _globals['_MASKREQUEST']._serialized_end=301
+  _globals['_MASKREPLY']._serialized_start=303
+  _globals['_MASKREPLY']._serialized_end=330
+  _globals['_OPENREQUEST']._serialized_start=332
+  _globals['_OPENREQUEST']._serialized_end=427
+  _globals['_OPENREPLY']._serialized_start=429
+  _globals['_OPENREPLY']._serialized_end=440
+  _globals['_MASKEDARRAY']._serialized_start=442
+  _globals['_MASKEDARRAY']._serialized_end=486
+  _globals['_SUMREQUEST']._serialized_start=488
+  _globals['_SUMREQUEST']._serialized_end=572
+  _globals['_SUMREPLY']._serialized_start=574
+  _globals['_SUMREPLY']._serialized_end=618
+  _globals['_FINISHREQUEST']._serialized_start=620
+  _globals['_FINISHREQUEST']._serialized_end=665
+  _globals['_FINISHREPLY']._serialized_start=667
+  _globals['_FINISHREPLY']._serialized_end=680
+  _globals['_TRAINER']._serialized_start=683
+  _globals['_TRAINER']._serialized_end=819
+  _globals['_ROUNDS']._serialized_start=822
+  _globals['_ROUNDS']._serialized_end=1019
 # @@protoc_insertion_point(module_scope)

@@ -26,11 +26,13 @@ class BeginRequest(_message.Message):
     ROUND_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     MODEL_SHA256_FIELD_NUMBER: _builtins.int
+    NEEDS_TABLE_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     round: _builtins.int
     digest: _builtins.bytes
     """SHA-256 of the FAB"""
     model_sha256: _builtins.bytes
+    needs_table: _builtins.bool
     def __init__(
         self,
         *,
@@ -38,10 +40,11 @@ class BeginRequest(_message.Message):
         round: _builtins.int = ...,
         digest: _builtins.bytes = ...,
         model_sha256: _builtins.bytes = ...,
+        needs_table: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "job", b"job", "model_sha256", b"model_sha256", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "job", b"job", "model_sha256", b"model_sha256", "needs_table", b"needs_table", "round", b"round"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -58,7 +61,7 @@ class BeginReply(_message.Message):
     permitted: _builtins.bool
     code: _builtins.str
     table: _builtins.bytes
-    """Arrow IPC stream, with the first round of a job only"""
+    """Arrow IPC stream, when it was asked for"""
     plan: _builtins.bytes
     """canonical JSON: what of the job's request the executor needs"""
     def __init__(
