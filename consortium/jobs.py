@@ -171,6 +171,18 @@ def round_roster(seed: bytes, round_number: int, members: Sequence[bytes]) -> tu
     return tuple(member for position, member in enumerate(roster) if position != order[place])
 
 
+def training_roster(job: Job, round_number: int) -> tuple[bytes, ...]:
+    """Who is to be summed in a round of a training job: the seed decides for its rounds, and everybody evaluates.
+
+    Empty for a round that the job does not have.
+    """
+    request = TrainingRequest.from_json(job.request)
+    members = job.permitted()
+    if 1 <= round_number <= request.rounds:
+        return round_roster(bytes.fromhex(request.seed), round_number, members)
+    return members if round_number == request.rounds + 1 else ()
+
+
 def submit(state: State, index: int, entry: Entry) -> Fault | None:
     """The coordinator launches a job."""
     if entry.author != state.coordinator:

@@ -14,7 +14,7 @@ from consortium.audit.sums import Summed, verify_sum
 from consortium.encoding import Json
 from consortium.errors import CheckpointError, ConsortiumError
 from consortium.incentives.rules import scores_of, utilities_of
-from consortium.jobs import TrainingRequest, round_roster
+from consortium.jobs import TrainingRequest, training_roster
 from consortium.ledger.checkpoint import Checkpoint, NoteKey, open_checkpoint
 from consortium.replay import Replay, Step
 from consortium.state import Job, State
@@ -146,15 +146,10 @@ def _check_job(state: State, job: Job, transcripts: Mapping[str, bytes]) -> tupl
 
 
 def _check_rosters(job: Job) -> list[Finding]:
-    """The public seed decides who takes part in which training round; everybody evaluates."""
-    request = TrainingRequest.from_json(job.request)
-    members = job.permitted()
-    due = {r: round_roster(bytes.fromhex(request.seed), r, members) for r in range(1, request.rounds + 1)}
-    due[request.rounds + 1] = members
     return [
         Finding("bad-roster", record.index, f"Round {number} is not of the roster that the job's seed decides.")
         for number, record in sorted(job.sums.items())
-        if number not in due or record.body["roster"] != [member.hex() for member in due[number]]
+        if record.body["roster"] != [member.hex() for member in training_roster(job, number)]
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consortium.errors import RequestError
-from consortium.jobs import ROUNDS_MAX, TrainingRequest, check_job, read_request, round_roster
+from consortium.jobs import ROUNDS_MAX, TrainingRequest, check_job, read_request, round_roster, training_roster
 from consortium.privacy.statistics import StatisticsRequest
 from consortium.state import UNBOUNDED
 from tests.worlds import World, documents
@@ -61,6 +61,19 @@ class TestRosters:
     def test_rounds_count_from_one(self) -> None:
         with pytest.raises(AssertionError):
             round_roster(b"seed", 0, MEMBERS)
+
+    def test_a_training_job_has_its_rounds_and_an_evaluation_by_everybody_and_no_other(self, world: World) -> None:
+        job = world.job(world.start_training(3))
+        assert [training_roster(job, number) for number in (1, 2, 3)] == [world.roster(number) for number in (1, 2, 3)]
+        assert training_roster(job, 4) == tuple(world.ids)
+        assert training_roster(job, 0) == training_roster(job, 5) == ()
+
+    def test_who_refused_is_on_no_roster(self, world: World) -> None:
+        job = world.launch("training", documents.training())
+        for member, outcome in zip(world.members, ("permit", "refuse", "permit", "permit"), strict=True):
+            world.ledger.add(member, "decision", documents.decision(job.hex(), outcome))
+        due = (world.ids[0], *world.ids[2:])
+        assert {training_roster(world.job(job), number) for number in range(1, documents.ROUNDS + 2)} == {due}
 
 
 class TestTrainingRequest:
