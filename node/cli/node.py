@@ -39,6 +39,7 @@ def found(
     as_json: AsJson = False,
 ) -> None:
     """Found a consortium: write its genesis and the coordinator's node."""
+    control.quieten_grpc()
     from node import app as node_app  # noqa: PLC0415 -- gRPC and its friends, only when a node is built
 
     document = node_app.found(
@@ -65,6 +66,7 @@ def join(
     as_json: AsJson = False,
 ) -> None:
     """Join a consortium: make keys on this machine and enrol them with an invitation."""
+    control.quieten_grpc()
     from node import app as node_app  # noqa: PLC0415
 
     document = asyncio.run(
@@ -92,6 +94,7 @@ def status(home: Home = HOME, as_json: AsJson = False) -> None:
 @app.command(rich_help_panel=HERE)
 def doctor(home: Home = HOME, as_json: AsJson = False) -> None:
     """Check everything that a node needs; exit code 1 if something must be mended."""
+    control.quieten_grpc()
     from node import app as node_app  # noqa: PLC0415
 
     document = asyncio.run(node_app.doctor(home))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from consortium.incentives.settlement import PLATFORM_ACCOUNT
 from node.demo import questions, wind_farm
 
 if TYPE_CHECKING:
@@ -135,8 +136,8 @@ def _training(record: dict[str, Any]) -> Json:
         "note": NOTE,
         "federated_mae_kw": held_out[-1],
         "curves": [
-            {"name": "held out, by the harness", "points": [[n, error] for n, error in enumerate(held_out)][1:]},
-            {"name": "members' rows, by secure sum", "points": [[n, error] for n, error in enumerate(own)][1:]},
+            {"name": "held out (harness)", "points": [[n, error] for n, error in enumerate(held_out)][1:]},
+            {"name": "members' rows (sums)", "points": [[n, error] for n, error in enumerate(own)][1:]},
         ],
         "rounds": [
             {"round": n, "members": survivors[n], "values": [held_out[n], own[n]]} for n in range(1, len(held_out))
@@ -169,7 +170,7 @@ def _credits(settlement: Json, names: dict[str, str]) -> Json:
             {
                 "name": account_name(posting["account"], names),
                 "amount": posting["amount"],
-                "is_member": posting["account"].partition(":")[2] in names,
+                "is_member": posting["account"].startswith("member:"),
             }
             for posting in settlement["postings"]
         ],
@@ -179,7 +180,9 @@ def _credits(settlement: Json, names: dict[str, str]) -> Json:
 def account_name(account: str, names: dict[str, str]) -> str:
     """A ledger account as people call it: a member's legal name, or the kind of account."""
     kind, _, owner = account.partition(":")
-    return names.get(owner, f"{kind} of job {owner[:8]}" if owner else kind)
+    if kind == "member":
+        return names[owner]
+    return "platform fee" if account == PLATFORM_ACCOUNT else f"{kind} of job {owner[:8]}"
 
 
 def _budget(legal_name: str, shown: Json) -> Json:

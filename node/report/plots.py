@@ -90,8 +90,8 @@ def lines(title: str, series: Sequence[Series], *, x_label: str, y_label: str) -
         marks.append(_line(x, y, line.points, f"s{index}"))
         marks += [_tag("circle", cx=x.at(a), cy=y.at(b), r=2.5, **{"class": f"f{index}"}) for a, b in line.points]
         top = TOP + 14 + 18 * index
-        marks.append(_tag("path", d=f"M{WIDTH - 190} {top - 4}h22", **{"class": f"s{index}"}))
-        marks.append(_text(WIDTH - 162, top, line.name))
+        marks.append(_tag("path", d=f"M{WIDTH - 210} {top - 4}h22", **{"class": f"s{index}"}))
+        marks.append(_text(WIDTH - 182, top, line.name))
     return _svg(title, height, marks)
 
 

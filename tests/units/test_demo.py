@@ -126,5 +126,5 @@ def test_nodes_get_a_short_folder_where_the_run_has_a_long_path(
 def test_accounts_are_named_for_people() -> None:
     names = {DIGEST: "Hauts Vents SA"}
     assert account_name(f"member:{DIGEST}", names) == "Hauts Vents SA"
-    assert account_name("platform", names) == "platform"
+    assert account_name("fee:platform", names) == "platform fee"
     assert account_name("escrow:0123456789", names) == "escrow of job 01234567"
