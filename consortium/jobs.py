@@ -149,7 +149,7 @@ def check_job(state: State, body: Json) -> Request:
         raise RequestError(
             "The app is not in the catalogue, so nobody can have approved it.",
             where=_NOT_CATALOGUED,
-            mend="Catalogue it first: 'consortium job catalogue-app'.",
+            mend="Catalogue it first: 'consortium policy catalogue-app'.",
         )
     return request
 
