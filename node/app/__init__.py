@@ -1,8 +1,4 @@
-"""The composition root: the only place that builds adapters and joins them to the services."""
+"""The composition root: the only place that builds adapters and joins them to the services.
 
-from node.app.doctor import doctor
-from node.app.founding import found
-from node.app.joining import join
-from node.app.serving import serve
-
-__all__ = ["doctor", "found", "join", "serve"]
+Import its modules by name: Flower's children and short commands need one of them, and not the seconds of all.
+"""

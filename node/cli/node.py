@@ -40,9 +40,9 @@ def found(
 ) -> None:
     """Found a consortium: write its genesis and the coordinator's node."""
     control.quieten_grpc()
-    from node import app as node_app  # noqa: PLC0415 -- gRPC and its friends, only when a node is built
+    from node.app.founding import found as found_node  # noqa: PLC0415 -- only what a command needs
 
-    document = node_app.found(
+    document = found_node(
         home,
         name=name,
         legal_name=legal_name,
@@ -67,10 +67,10 @@ def join(
 ) -> None:
     """Join a consortium: make keys on this machine and enrol them with an invitation."""
     control.quieten_grpc()
-    from node import app as node_app  # noqa: PLC0415
+    from node.app.joining import join as join_node  # noqa: PLC0415
 
     document = asyncio.run(
-        node_app.join(home, invitation, legal_name=legal_name, sector=sector, size=size, owner_group=owner_group)
+        join_node(home, invitation, legal_name=legal_name, sector=sector, size=size, owner_group=owner_group)
     )
     emit(document, lambda joined: _show_fields(f"Joined; the node lives in {home}", joined), as_json=as_json)
 
@@ -78,10 +78,10 @@ def join(
 @app.command(rich_help_panel=HERE)
 def serve(home: Home = HOME, as_json: AsJson = False) -> None:
     """Run the node of a folder until it is told to stop."""
-    from node import app as node_app  # noqa: PLC0415
+    from node.app.serving import serve as serve_node  # noqa: PLC0415
 
     note(f"Serving {home}; stop with Ctrl-C.")
-    asyncio.run(node_app.serve(home))
+    asyncio.run(serve_node(home))
     emit({"stopped": True}, lambda _: note("Stopped."), as_json=as_json)
 
 
@@ -95,9 +95,9 @@ def status(home: Home = HOME, as_json: AsJson = False) -> None:
 def doctor(home: Home = HOME, as_json: AsJson = False) -> None:
     """Check everything that a node needs; exit code 1 if something must be mended."""
     control.quieten_grpc()
-    from node import app as node_app  # noqa: PLC0415
+    from node.app.doctor import doctor as look_over  # noqa: PLC0415
 
-    document = asyncio.run(node_app.doctor(home))
+    document = asyncio.run(look_over(home))
     emit(document, _show_checks, as_json=as_json)
     if not all(check["ok"] for check in document["checks"]):
         raise typer.Exit(1)
