@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,16 +43,21 @@ def run_demo(data: Path | None, out: Path | None) -> Json:
         {report, out, steps: [{number, title, wall_s, peak_mb}], audit_ok, forgeries_named}
 
     Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; everything that was started has been ended.
         ConsortiumError: a step did not end as it should; its text names the step and the folder with the logs.
     """
     folder = _fresh_folder(out)
     progress = live_progress()
     screen: Screen = Lines() if progress is None else Live(progress)
-    with _terminated_as_interrupt(), progress or contextlib.nullcontext():
-        return asyncio.run(_run(folder, data, screen))
+    try:
+        with progress or contextlib.nullcontext():
+            return asyncio.run(_run(folder, data, screen))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _run(folder: Path, data: Path | None, screen: Screen) -> Json:
+    _cancel_on_signals()
     (folder / "logs").mkdir()
     sys.stderr.write(f"Preparing the wind farm's data; this run is in {folder}\n")
     files = await asyncio.to_thread(wind_farm.prepare, CACHE, data)
@@ -138,15 +143,9 @@ def _homes(folder: Path) -> Path:
     return homes
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Lets SIGTERM end the run as Ctrl-C does, so that the nodes are ended too."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _cancel_on_signals() -> None:
+    """Lets Ctrl-C and SIGTERM cancel the run, so that it ends its nodes; also where a shell had SIGINT ignored."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)

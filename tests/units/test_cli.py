@@ -334,6 +334,17 @@ def test_every_refusal_has_a_chinese_hint() -> None:
     assert all(re.search("[一-鿿]", hint) for hint in HINTS.values())
 
 
+def test_every_command_that_an_advice_names_exists() -> None:
+    run(["--help"])
+    leaves = {" ".join(path) for path in _leaves(typer.main.get_command(app))}
+    advice = re.compile(r"['`]consortium ((?:[a-z-]+ ?){1,2})")
+    sources = [path for folder in ("consortium", "node") for path in (ROOT / folder).rglob("*.py")]
+    named = {text.strip() for path in sources for text in advice.findall(path.read_text(encoding="utf-8"))}
+    assert len(named) > 5
+    unknown = {name for name in named if name not in leaves and name.split()[0] not in leaves}
+    assert unknown == set()
+
+
 def test_help_imports_neither_grpc_nor_flower_nor_numpy() -> None:
     code = (
         "import sys\n"
