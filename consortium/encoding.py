@@ -14,6 +14,7 @@ Json = Any  # None | bool | int | str | list[Json] | dict[str, Json]; floats are
 
 DEPTH_MAX = 16
 DOCUMENT_BYTES_MAX = 1 << 20
+_INTEGER_MAX = 2**53 - 1
 
 
 def canonical(value: Json) -> bytes:
@@ -44,6 +45,9 @@ def parse(data: bytes, *, bytes_max: int = DOCUMENT_BYTES_MAX) -> Json:
             f"The document has {len(data)} bytes; the limit is {bytes_max}.",
             mend="Send larger texts off the ledger and refer to them by SHA-256.",
         )
+    quick = _parse_plain(data)
+    if quick is not _NOT_PLAIN:
+        return quick
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -79,6 +83,23 @@ def digest_of(value: Json) -> str:
     return sha256(canonical(value)).hex()
 
 
+def _parse_plain(data: bytes) -> Json:
+    """The value of ASCII documents that Python's own writer gives back byte by byte; `_NOT_PLAIN` of any other.
+
+    RFC 8785 and that writer differ only where this refuses: in key order and escapes beyond ASCII, floats, integers
+    beyond 2**53 - 1, and depth. A key that stands twice is written once, and so does not come back. Most documents
+    are plain, and this takes a quarter of the time.
+    """
+    if not data.isascii() or data.count(b"{") + data.count(b"[") > DEPTH_MAX:
+        return _NOT_PLAIN
+    text = data.decode("ascii")
+    try:
+        value = _PLAIN_READER.decode(text)
+        return value if _PLAIN_WRITER.encode(value) == text else _NOT_PLAIN
+    except (EncodingError, ValueError, RecursionError):
+        return _NOT_PLAIN  # the general reader says what is wrong
+
+
 def _refuse_floats(value: Json, depth: int) -> None:
     if depth > DEPTH_MAX:
         raise EncodingError(f"The value is nested deeper than {DEPTH_MAX} levels.", mend="Flatten it.")
@@ -101,3 +122,17 @@ def _refuse_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 def _refuse_float_text(_text: str) -> NoReturn:
     raise EncodingError("The document holds a float.", mend="Use an integer, or a decimal string in minor units.")
+
+
+def _plain_integer(text: str) -> int:
+    value = int(text)
+    if abs(value) > _INTEGER_MAX:
+        raise EncodingError("The document holds a number beyond 2**53 - 1.", mend="Use a decimal string.")
+    return value
+
+
+_NOT_PLAIN = object()
+_PLAIN_READER = json.JSONDecoder(
+    parse_float=_refuse_float_text, parse_constant=_refuse_float_text, parse_int=_plain_integer
+)
+_PLAIN_WRITER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from consortium import governance, jobs
-from consortium.encoding import sha256
 from consortium.errors import CheckpointError, ConsortiumError, EntryError, SettlementError, SignatureError
 from consortium.faults import Fault
 from consortium.incentives import rules
@@ -18,7 +17,8 @@ from consortium.incentives.schedule import Schedule
 from consortium.keys import check_public_key, key_id
 from consortium.ledger.checkpoint import NoteKey
 from consortium.ledger.entry import NO_PREVIOUS, Entry, read_entry
-from consortium.ledger.merkle import Frontier, leaf_hash
+from consortium.ledger.merkle import leaf_hash
+from consortium.ledger.tree import Tree
 from consortium.state import Member, State
 
 Rule = Callable[[State, int, Entry], Fault | None]
@@ -54,13 +54,12 @@ class Replay:
     """A running fold over a log."""
 
     state: State = field(default_factory=State)
-    frontier: Frontier = field(default_factory=Frontier)
-    roots: list[bytes] = field(default_factory=lambda: [sha256(b"")])
+    tree: Tree = field(default_factory=Tree)
 
     @property
     def root(self) -> bytes:
         """The Merkle root of everything fed so far."""
-        return self.roots[-1]
+        return self.tree.root()
 
     def feed(self, data: bytes) -> Step:
         """Takes the next entry of a log that stands, whatever it is."""
@@ -82,8 +81,7 @@ class Replay:
         return step
 
     def _grow(self, data: bytes) -> None:
-        self.frontier = self.frontier.append(leaf_hash(data))
-        self.roots.append(self.frontier.root())
+        self.tree.append(leaf_hash(data))
         self.state.size += 1
 
     def _examine(self, data: bytes) -> tuple[Step, bool]:
@@ -132,7 +130,7 @@ class Replay:
                 f"Its author signed it as number {entry.seq} of its own entries, but number {sequence} is due here: "
                 "an entry of the author was dropped, repeated or moved.",
             )
-        if entry.head.size > index or self.roots[entry.head.size] != entry.head.root:
+        if entry.head.size > index or self.tree.root(entry.head.size) != entry.head.root:
             return Fault(
                 "other-history",
                 f"Its author had seen another log of {entry.head.size} entries than this one: history was rewritten.",

@@ -121,7 +121,7 @@ def _check_head(checkpoint: Checkpoint, replay: Replay, what: str, *, whole: boo
         return Finding(
             "truncated", size, f"The {what} checkpoint covers {checkpoint.size} entries, the export holds {size}."
         )
-    if replay.roots[checkpoint.size] != checkpoint.root:
+    if replay.tree.root(checkpoint.size) != checkpoint.root:
         return Finding(
             "rewritten", None, f"The first {checkpoint.size} entries are not those that the {what} checkpoint covers."
         )

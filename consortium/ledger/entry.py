@@ -135,7 +135,9 @@ def _check_envelope(value: Json) -> None:
         and (value["consortium"] == "" or _is_hash(value["consortium"]))
     )
     if not sound:
-        raise EntryError("A field of the entry's envelope has a wrong type.", mend="Write entries with the consortium program.")
+        raise EntryError(
+            "A field of the entry's envelope has a wrong type.", mend="Write entries with the consortium program."
+        )
 
 
 def _is_hash(value: Json) -> bool:

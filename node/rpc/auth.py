@@ -25,7 +25,8 @@ class Rule(Enum):
 
 
 _SERVICES: Mapping[str, tuple[Rule, tuple[str, ...]]] = {
-    "consortium.v1.Ledger": (Rule.MEMBER, ("Append", "Follow")),
+    "consortium.v1.Ledger": (Rule.MEMBER, ("Append", "AppendEach", "Follow")),
+    "consortium.v1.Witness": (Rule.MEMBER, ("Attend",)),
     "consortium.v1.Exchange": (Rule.MEMBER, ("Attend",)),
     "consortium.v1.Enrolment": (Rule.INVITED, ("Redeem",)),
     "consortium.v1.Trainer": (Rule.LOCAL, ("Begin", "Mask")),

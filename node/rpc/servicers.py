@@ -42,6 +42,16 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
         index, checkpoint = await self._ledger.append(_member(), frame)
         return ledger_pb2.AppendReply(index=index, checkpoint=checkpoint)
 
+    async def AppendEach(
+        self, request_iterator: AsyncIterator[ledger_pb2.AppendRequest], context: Any
+    ) -> AsyncGenerator[ledger_pb2.AppendReply, None]:
+        member = _member()
+        async for request in request_iterator:
+            index, checkpoint = await self._ledger.append(
+                member, _bounded(request.frame, ENTRY_BYTES_MAX, "frame")
+            )
+            yield ledger_pb2.AppendReply(index=index, checkpoint=checkpoint)
+
     async def Follow(
         self, request: ledger_pb2.FollowRequest, context: Any
     ) -> AsyncGenerator[ledger_pb2.FollowReply, None]:

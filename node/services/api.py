@@ -110,6 +110,51 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Position:
+    """Where a witness stands: its size and the log's signed note at that size (empty if it holds nothing)."""
+
+    size: int
+    checkpoint: bytes
+
+
+@dataclass(frozen=True)
+class AddCheckpoint:
+    """C2SP tlog-witness add-checkpoint, with the entries from `old_size` on."""
+
+    old_size: int
+    proof: tuple[bytes, ...]
+    checkpoint: bytes
+    frames: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Asks a witness for the entries `start` to `end - 1`."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Added:
+    """A witness's answer: 200 with its cosignature line, 409 with its size, or 422."""
+
+    status: int
+    size: int
+    cosignature: bytes
+
+
+@dataclass(frozen=True)
+class Fetched:
+    start: int
+    frames: tuple[bytes, ...]
+
+
+WitnessSays = Position | Added | Fetched
+WitnessAsked = AddCheckpoint | Fetch
+
+
+@dataclass(frozen=True)
 class Redeemed:
     """What a redeemed invitation gives: PEM certificate, PEM CA certificate, genesis frame."""
 
@@ -149,6 +194,18 @@ class LedgerService(Protocol):
 
     def follow(self, start: int) -> AsyncIterator[Batch]:
         """Entries from `start` on, in batches of at most 1,000, as they come; never ends."""
+        ...
+
+
+class WitnessService(Protocol):
+    """The coordinator's end of the witnesses' streams."""
+
+    def attend(self, member: bytes, incoming: AsyncIterator[WitnessSays]) -> AsyncIterator[WitnessAsked]:
+        """Serves one witness's stream until it ends; a newer stream of the same witness replaces an older one.
+
+        Raises:
+            NotAuthorisedError: the member is not on the committee.
+        """
         ...
 
 

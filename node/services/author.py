@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consortium.errors import ForkError, UnavailableError
 from consortium.keys import Signer
-from consortium.ledger.entry import NO_PREVIOUS, Draft, write_entry
+from consortium.ledger.entry import NO_PREVIOUS, Draft, Entry, write_entry
 from node.services.mirror import FORK_ADVICE, Mirror
 
 Append = Callable[[bytes], Awaitable[tuple[int, bytes]]]
@@ -34,38 +34,39 @@ class Author:
         self._mirror = mirror
         self._append = append
         self._lock = asyncio.Lock()
+        self._saying: set[asyncio.Task[Said]] = set()
 
     async def say(self, draft: Draft) -> Said:
         """Appends an entry and waits until this node's own copy holds it under a checkpoint.
 
         Said again with the same idempotency key, it returns what stands. A lost connection is retried for a minute.
+        A caller that is cancelled leaves no entry half said: it goes on, and the next one waits for it.
 
         Raises:
             EntryError: the sequencer refused the entry.
             UnavailableError: the sequencer was not reachable for a minute; the entry may or may not stand.
             ForkError: the sequencer acknowledged the entry and then shows another in its place.
         """
-        async with self._lock:
-            deadline = asyncio.get_running_loop().time() + PATIENCE_S
-            while True:
-                try:
-                    return await self._say_once(draft)
-                except UnavailableError:
-                    if asyncio.get_running_loop().time() > deadline:
-                        raise
-                    await asyncio.sleep(RETRY_S)
+        task = asyncio.create_task(self._say(draft))
+        self._saying.add(task)
+        task.add_done_callback(self._saying.discard)
+        return await asyncio.shield(task)
 
-    async def _say_once(self, draft: Draft) -> Said:
-        me = self._signer.key_id
-        state = self._mirror.state
-        stands = state.keys.get((me, draft.key))
-        if stands is not None:
-            return Said(*stands)
-        sequence, previous = state.chains.get(me, (0, NO_PREVIOUS))
-        entry = write_entry(
-            self._signer, draft, consortium=state.genesis, head=self._mirror.head, prev=previous, seq=sequence
-        )
-        index, _ = await self._append(entry.frame.data)
+    async def _say(self, draft: Draft) -> Said:
+        async with self._lock:
+            me = self._signer.key_id
+            state = self._mirror.state
+            stands = state.keys.get((me, draft.key))
+            if stands is not None:
+                return Said(*stands)
+            sequence, previous = state.chains.get(me, (0, NO_PREVIOUS))
+            entry = write_entry(
+                self._signer, draft, consortium=state.genesis, head=self._mirror.head, prev=previous, seq=sequence
+            )
+            return await self._see_acknowledged(entry)
+
+    async def _see_acknowledged(self, entry: Entry) -> Said:
+        index = await self._appended(entry.frame.data)
         await self._mirror.wait_for_size(index + 1)
         step = self._mirror.steps[index]
         if step.entry is None or step.entry.leaf != entry.leaf:
@@ -75,3 +76,16 @@ class Author:
                 mend=FORK_ADVICE,
             )
         return Said(index, entry.leaf)
+
+    async def _appended(self, frame: bytes) -> int:
+        """The entry's index. A retry sends the same bytes, so that it finds what an answer that was lost is about."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        while True:
+            try:
+                index, _ = await self._append(frame)
+            except UnavailableError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(RETRY_S)
+            else:
+                return index

@@ -82,6 +82,8 @@ class MemberService:
                 group.create_task(self._follow())
                 group.create_task(self._attend())
                 group.create_task(self._watch())
+        except ExceptionGroup as failed:  # whoever runs this node is told the cause itself
+            raise failed.exceptions[0] from failed
         finally:
             for task in tuple(self._tasks):
                 task.cancel()
@@ -133,13 +135,14 @@ class MemberService:
                 if self._me in job.datasets and not job.ended():
                     self._spawn(self._decide(job))
             elif step.entry.kind in ("result", "abort"):
-                await self._close_job(bytes.fromhex(step.entry.body["job"]))
+                await self._close_job(self._node.mirror.state.jobs[bytes.fromhex(step.entry.body["job"])])
 
     async def _decide(self, job: Job) -> None:
         await self._node.switch.wait_until_open()
         if job.ended():
             return
         authorisation = await self._node.decisions.before_run(self._node.mirror.state, job.body, job.datasets[self._me])
+        await self._node.switch.wait_until_open()
         if self._me not in job.decided():
             await self._node.author.say(decision_draft(job.id, "run", authorisation.decision))
             log("job.decided", job=job.id.hex(), code=authorisation.decision.outcome)
@@ -149,13 +152,18 @@ class MemberService:
             self._training.add(job.id)
             await self._child.start()
 
-    async def _close_job(self, job: bytes) -> None:
-        for key in [key for key in self._sums if key[0] == job]:
+    async def _close_job(self, job: Job) -> None:
+        """Stops what is under way. Only a result finishes what was reserved: an aborted job gave nobody an answer."""
+        for key in [key for key in self._sums if key[0] == job.id]:
             self._sums.pop(key).close()
-            await self._node.accounts.mark_finished(*key)
-        self._training.discard(job)
-        if not self._training:
-            self._spawn(self._child.stop())
+        if job.result is not None:
+            for member, round_number in tuple(job.spends):
+                if member == self._me:
+                    await self._node.accounts.mark_finished(job.id, round_number)
+        if job.id in self._training:
+            self._training.discard(job.id)
+            if not self._training:
+                self._spawn(self._child.stop())
 
     async def _take(self, message: ToMember) -> None:
         if isinstance(message, Explain):
@@ -168,7 +176,8 @@ class MemberService:
             closed = self._sums.pop((message.job, message.round), None)
             if closed is not None:
                 closed.close()
-                await self._node.accounts.mark_finished(message.job, message.round)
+                if message.code == "":
+                    await self._node.accounts.mark_finished(message.job, message.round)
 
     async def _explain(self, message: Explain) -> Explained:
         await self._node.switch.wait_until_open()
@@ -192,9 +201,11 @@ class MemberService:
             running = self._sums.get((spec.job, spec.round))
             if running is not None and running.spec == spec:
                 return
+            if running is not None:
+                raise SecureSumError("This round is open with another proposal.", where=f"round {spec.round}")
             opened_sum = MemberSum(spec, job, job.datasets[self._me], self._node, self._outgoing.put)
-            await opened_sum.open()
             self._sums[spec.job, spec.round] = opened_sum
+            await opened_sum.open()
         except ConsortiumError as error:
             await self._fail(spec.job, spec.round, error)
 
@@ -205,6 +216,8 @@ class MemberService:
                 raise SecureSumError("The sum is not open at this node.", mend="Start a new round.")
             await running.take(message)
         except ConsortiumError as error:
+            if running is not None and running.closed:
+                return
             await self._fail(message.job, message.round, error)
 
     async def _fail(self, job: bytes, round_number: int, error: ConsortiumError) -> None:

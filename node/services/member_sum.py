@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from consortium.encoding import digest_of
 from consortium.errors import PolicyRefusedError, SecureSumError
-from consortium.jobs import MODEL_WORDS_MAX, STATISTIC_ROUNDS_MAX, TrainingRequest, read_request
+from consortium.jobs import MODEL_WORDS_MAX, STATISTIC_ROUNDS_MAX, TrainingRequest, read_request, training_roster
 from consortium.keys import Signer
 from consortium.ledger.entry import Draft
 from consortium.privacy.plan import Plan
@@ -69,15 +69,16 @@ class MemberSum:
         self._replies: dict[str, SumStep] = {}
         self._participant: Participant | None = None
         self._shares: asyncio.Future[tuple[bytes, ...]] = asyncio.get_running_loop().create_future()
+        self._steps: set[asyncio.Task[None]] = set()
+        self.closed = False
 
     async def open(self) -> None:
         """Checks the proposal and sends this node's keys.
 
         Raises:
             SecureSumError: the proposal does not match the ledger, or the round was opened before.
-            PausedError: the node is paused.
         """
-        self._node.switch.check()
+        await self._node.switch.wait_until_open()
         state = self._node.mirror.state
         check_proposal(state, self._job, self.spec, self._node.signer.key_id)
         rules = LocalRules(
@@ -92,10 +93,18 @@ class MemberSum:
     async def take(self, step: SumStep) -> None:
         """Takes the coordinator's next step; a step that comes again gets the same reply again.
 
+        A paused node waits with it. When the sum is closed, what is under way is cancelled.
+
         Raises:
-            SecureSumError, PolicyRefusedError, BudgetError, PausedError: this node goes no further with the sum.
+            SecureSumError, PolicyRefusedError, BudgetError: this node goes no further with the sum.
         """
-        self._node.switch.check()
+        task = asyncio.ensure_future(self._answer(step))
+        self._steps.add(task)
+        task.add_done_callback(self._steps.discard)
+        await task
+
+    async def _answer(self, step: SumStep) -> None:
+        await self._may_go_on()
         given = {"advertise": "share", "share": "mask"}.get(step.phase, step.phase)
         if given in self._replies:
             await self._reply(self._replies[given])
@@ -120,16 +129,20 @@ class MemberSum:
         if vector.shape != (self.spec.length,):
             raise SecureSumError("The vector has another length than this round.", where="vector")
         shares = await asyncio.shield(self._shares)
-        self._node.switch.check()
+        await self._may_go_on()
         await self._bind_input()
         frame, masked = self._the_participant().mask(shares, vector)
         await self._reply(self._step("mask", (frame,)))
         return np.asarray(masked, dtype=np.uint32)
 
     def close(self) -> None:
-        """Forgets the sum; whoever waits for its set-up is told."""
+        """Stops what is under way and sends nothing more; whoever waits for the set-up is told."""
+        self.closed = True
+        for step in tuple(self._steps):
+            step.cancel()
         if not self._shares.done():
-            self._shares.cancel()
+            self._shares.set_exception(_closed())
+            self._shares.exception()  # perhaps nobody waits
 
     async def _prepare(self, shares: tuple[bytes, ...]) -> None:
         if self._shares.done():
@@ -144,7 +157,6 @@ class MemberSum:
         plan = Plan.of(request, self.spec.threshold)
         await self._pay(plan.rho_micro)
         totals = await self._noisy_totals(plan)
-        self._node.switch.check()
         await self._bind_input()
         frame, masked = self._the_participant().mask(shares, encode_signed(totals, 128))
         await self._reply(SumStep(self.spec.job, self.spec.round, "mask", (frame,), vector=bytes(wire_bytes(masked))))
@@ -156,6 +168,7 @@ class MemberSum:
         round_number = self.spec.round if rho_micro is not None else 0
         if rho_micro is None and (self._node.signer.key_id, 0) in self._job.spends:
             return
+        await self._may_go_on()
         await self._node.accounts.reserve(
             dataset.lineage,
             self.spec.job,
@@ -174,6 +187,7 @@ class MemberSum:
             "rho_micro": UNBOUNDED if rho_micro is None else rho_micro,
             "delta": "0" if isinstance(request, TrainingRequest) else request.delta,
         }
+        await self._may_go_on()
         await self._node.author.say(Draft("spend", f"spend/{self.spec.job.hex()}/{round_number}", body))
 
     async def _noisy_totals(self, plan: Plan) -> list[int]:
@@ -188,6 +202,7 @@ class MemberSum:
         return totals
 
     async def _release(self, columns: Sequence[str], rows: int, rho_micro: int) -> None:
+        await self._may_go_on()
         authorisation = await self._node.decisions.before_release(
             self._node.mirror.state, self._job.body, self._dataset, columns=columns, rows=rows, rho_micro=rho_micro
         )
@@ -213,8 +228,14 @@ class MemberSum:
     def _step(self, phase: PhaseName, frames: tuple[bytes, ...]) -> SumStep:
         return SumStep(self.spec.job, self.spec.round, phase, frames)
 
+    async def _may_go_on(self) -> None:
+        """Before each decision and each send: not while the node is paused, not after the end of the sum."""
+        await self._node.switch.wait_until_open()
+        if self.closed:
+            raise _closed()
+
     async def _reply(self, step: SumStep) -> None:
-        self._node.switch.check()
+        await self._may_go_on()
         self._replies[step.phase] = step
         await self._send(step)
 
@@ -222,6 +243,10 @@ class MemberSum:
         if self._participant is None:
             raise SecureSumError("The sum was not opened at this node.", mend="Start a new round.")
         return self._participant
+
+
+def _closed() -> SecureSumError:
+    return SecureSumError("The sum was closed.", mend="Start a new round.")
 
 
 def check_proposal(state: State, job: Job, spec: SumSpec, me: bytes) -> None:
@@ -237,6 +262,11 @@ def check_proposal(state: State, job: Job, spec: SumSpec, me: bytes) -> None:
         (spec.consortium == state.genesis, "The sum is of another consortium.", "consortium"),
         (spec.request.hex() == digest_of(job.body), "The sum is of another request.", "request"),
         (set(spec.roster) <= set(job.permitted()), "A member of the roster has not permitted the job.", "roster"),
+        (
+            not training or spec.roster == training_roster(job, spec.round),
+            "The roster is not the one that the job's seed gives for this round.",
+            "roster",
+        ),
         (me in spec.roster, "This node is not on the roster.", "roster"),
         (len(spec.roster) >= job.members_min, "The roster is below the job's minimum.", "roster"),
         (int(training) <= spec.round <= last, "The job has no such round.", "round"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from consortium.errors import ForkError
 from consortium.ledger.checkpoint import Checkpoint, NoteKey, open_checkpoint
 from consortium.ledger.entry import Head, read_entry
+from consortium.ledger.merkle import EMPTY_ROOT
 from consortium.replay import Replay, Step
 from consortium.state import State
 from node.ports import LedgerStore, StoredEntry
@@ -53,7 +54,7 @@ class Mirror:
     def head(self) -> Head:
         """The last acknowledged head."""
         if self._acknowledged is None:
-            return Head(0, self._replay.roots[0])
+            return Head(0, EMPTY_ROOT)
         return Head(self._acknowledged.checkpoint.size, self._acknowledged.checkpoint.root)
 
     @property

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/ledger.proto\x12\rconsortium.v1\"\x1e\n\rAppendRequest\x12\r\n\x05\x66rame\x18\x01 \x01(\x0c\"0\n\x0b\x41ppendReply\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\"\x1e\n\rFollowRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"@\n\x0b\x46ollowReply\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\x32\x92\x01\n\x06Ledger\x12\x42\n\x06\x41ppend\x12\x1c.consortium.v1.AppendRequest\x1a\x1a.consortium.v1.AppendReply\x12\x44\n\x06\x46ollow\x12\x1c.consortium.v1.FollowRequest\x1a\x1a.consortium.v1.FollowReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/ledger.proto\x12\rconsortium.v1\"\x1e\n\rAppendRequest\x12\r\n\x05\x66rame\x18\x01 \x01(\x0c\"0\n\x0b\x41ppendReply\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\"\x1e\n\rFollowRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"@\n\x0b\x46ollowReply\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\x32\xde\x01\n\x06Ledger\x12\x42\n\x06\x41ppend\x12\x1c.consortium.v1.AppendRequest\x1a\x1a.consortium.v1.AppendReply\x12J\n\nAppendEach\x12\x1c.consortium.v1.AppendRequest\x1a\x1a.consortium.v1.AppendReply(\x01\x30\x01\x12\x44\n\x06\x46ollow\x12\x1c.consortium.v1.FollowRequest\x1a\x1a.consortium.v1.FollowReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,5 +40,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLLOWREPLY']._serialized_start=155
   _globals['_FOLLOWREPLY']._serialized_end=219
   _globals['_LEDGER']._serialized_start=222
-  _globals['_LEDGER']._serialized_end=368
+  _globals['_LEDGER']._serialized_end=444
 # @@protoc_insertion_point(module_scope)

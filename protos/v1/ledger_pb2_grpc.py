@@ -40,6 +40,11 @@ class LedgerStub:
                 request_serializer=protos_dot_v1_dot_ledger__pb2.AppendRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_ledger__pb2.AppendReply.FromString,
                 _registered_method=True)
+        self.AppendEach = channel.stream_stream(
+                '/consortium.v1.Ledger/AppendEach',
+                request_serializer=protos_dot_v1_dot_ledger__pb2.AppendRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_ledger__pb2.AppendReply.FromString,
+                _registered_method=True)
         self.Follow = channel.unary_stream(
                 '/consortium.v1.Ledger/Follow',
                 request_serializer=protos_dot_v1_dot_ledger__pb2.FollowRequest.SerializeToString,
@@ -58,6 +63,13 @@ class LedgerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AppendEach(self, request_iterator, context):
+        """The same for an author that has many: one reply for each request, in order; a refused entry ends the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Follow(self, request, context):
         """Streams entries from an index on, each batch with the checkpoint that covers it; never ends by itself.
         """
@@ -70,6 +82,11 @@ def add_LedgerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Append': grpc.unary_unary_rpc_method_handler(
                     servicer.Append,
+                    request_deserializer=protos_dot_v1_dot_ledger__pb2.AppendRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_ledger__pb2.AppendReply.SerializeToString,
+            ),
+            'AppendEach': grpc.stream_stream_rpc_method_handler(
+                    servicer.AppendEach,
                     request_deserializer=protos_dot_v1_dot_ledger__pb2.AppendRequest.FromString,
                     response_serializer=protos_dot_v1_dot_ledger__pb2.AppendReply.SerializeToString,
             ),
@@ -105,6 +122,33 @@ class Ledger:
             request,
             target,
             '/consortium.v1.Ledger/Append',
+            protos_dot_v1_dot_ledger__pb2.AppendRequest.SerializeToString,
+            protos_dot_v1_dot_ledger__pb2.AppendReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendEach(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/consortium.v1.Ledger/AppendEach',
             protos_dot_v1_dot_ledger__pb2.AppendRequest.SerializeToString,
             protos_dot_v1_dot_ledger__pb2.AppendReply.FromString,
             options,

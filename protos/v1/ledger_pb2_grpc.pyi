@@ -35,6 +35,8 @@ class LedgerStub:
     def __new__(cls, channel: _aio.Channel) -> LedgerAsyncStub: ...
     Append: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.AppendRequest, _ledger_pb2.AppendReply]
     """Appends one signed entry; the reply comes when its checkpoint is durable."""
+    AppendEach: _grpc.StreamStreamMultiCallable[_ledger_pb2.AppendRequest, _ledger_pb2.AppendReply]
+    """The same for an author that has many: one reply for each request, in order; a refused entry ends the stream."""
     Follow: _grpc.UnaryStreamMultiCallable[_ledger_pb2.FollowRequest, _ledger_pb2.FollowReply]
     """Streams entries from an index on, each batch with the checkpoint that covers it; never ends by itself."""
 
@@ -45,6 +47,8 @@ class LedgerAsyncStub(LedgerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Append: _aio.UnaryUnaryMultiCallable[_ledger_pb2.AppendRequest, _ledger_pb2.AppendReply]  # type: ignore[assignment]
     """Appends one signed entry; the reply comes when its checkpoint is durable."""
+    AppendEach: _aio.StreamStreamMultiCallable[_ledger_pb2.AppendRequest, _ledger_pb2.AppendReply]  # type: ignore[assignment]
+    """The same for an author that has many: one reply for each request, in order; a refused entry ends the stream."""
     Follow: _aio.UnaryStreamMultiCallable[_ledger_pb2.FollowRequest, _ledger_pb2.FollowReply]  # type: ignore[assignment]
     """Streams entries from an index on, each batch with the checkpoint that covers it; never ends by itself."""
 
@@ -58,6 +62,14 @@ class LedgerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.AppendReply, _abc.Awaitable[_ledger_pb2.AppendReply]]:
         """Appends one signed entry; the reply comes when its checkpoint is durable."""
+
+    @_abc_1.abstractmethod
+    def AppendEach(
+        self,
+        request_iterator: _MaybeAsyncIterator[_ledger_pb2.AppendRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_ledger_pb2.AppendReply], _abc.AsyncIterator[_ledger_pb2.AppendReply]]:
+        """The same for an author that has many: one reply for each request, in order; a refused entry ends the stream."""
 
     @_abc_1.abstractmethod
     def Follow(

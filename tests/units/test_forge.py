@@ -89,7 +89,7 @@ class Log:
         return entry
 
     def note(self, size: int) -> bytes:
-        checkpoint = Checkpoint(ORIGIN, size, self.replay.roots[size])
+        checkpoint = Checkpoint(ORIGIN, size, self.replay.tree.root(size))
         return sign_checkpoint(checkpoint, COORDINATOR, ORIGIN).encode()
 
 

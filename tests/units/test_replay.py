@@ -36,11 +36,14 @@ class TestTree:
         world = honest_world()[0]
         again = replayed(world.ledger.frames)
         assert again.state == world.ledger.state
-        assert again.roots == world.ledger.replay.roots
+        assert again.root == world.ledger.replay.root
 
     def test_the_roots_are_those_of_the_merkle_tree_over_the_frames(self) -> None:
         frames = honest_world()[0].ledger.frames
-        assert replayed(frames).roots == [root_hash(frames[:size]) for size in range(len(frames) + 1)]
+        tree = replayed(frames).tree
+        assert [tree.root(size) for size in range(len(frames) + 1)] == [
+            root_hash(frames[:size]) for size in range(len(frames) + 1)
+        ]
 
     def test_a_void_entry_has_a_leaf_too(self, world: World) -> None:
         assert world.ledger.force(b"junk") == "bad-signature"
@@ -171,7 +174,7 @@ class TestPlace:
 
     def test_an_author_may_have_seen_less_than_there_is(self, world: World) -> None:
         for size in (0, 3):
-            head = Head(size, world.ledger.replay.roots[size])
+            head = Head(size, world.ledger.replay.tree.root(size))
             world.ledger.add(world.members[0], "dataset", documents.offer(), head=head)
 
     def test_the_same_bytes_again_are_a_replay(self, world: World) -> None:

@@ -17,7 +17,7 @@ from consortium.state import State
 
 def snapshot(replay: Replay) -> tuple[object, ...]:
     """All that a replay knows, to compare before and after."""
-    return copy.deepcopy(replay.state), replay.frontier, tuple(replay.roots)
+    return copy.deepcopy(replay.state), replay.tree.size, replay.root
 
 
 class Ledger:
@@ -83,4 +83,4 @@ class Ledger:
         """A signed checkpoint over the first `size` entries."""
         size = self.state.size if size is None else size
         origin = origin or self.state.charter["origin"]
-        return sign_checkpoint(Checkpoint(origin, size, self.replay.roots[size]), signer, origin).encode()
+        return sign_checkpoint(Checkpoint(origin, size, self.replay.tree.root(size)), signer, origin).encode()
