@@ -104,6 +104,8 @@ class TestTrainingRequest:
             ("rounds", "8"),
             ("examples_max", 0),
             ("examples_max", 10_000_001),
+            ("examples_max", True),
+            ("examples_max", "10"),
             ("train_metrics", "loss"),
             ("evaluate_metrics", [""]),
             ("seed", "00"),
@@ -118,6 +120,21 @@ class TestTrainingRequest:
             TrainingRequest.from_json(documents.training() | {field: value})
         assert caught.value.where == f"request.{field}"
 
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("columns", ["c"]),
+            ("columns", [f"column {i}" for i in range(64)]),
+            ("rounds", 1),
+            ("rounds", ROUNDS_MAX),
+            ("examples_max", 1),
+            ("examples_max", 10_000_000),
+            ("run_config", {str(i): i for i in range(64)}),
+        ],
+    )
+    def test_the_limits_themselves_are_allowed(self, field: str, value: Any) -> None:
+        TrainingRequest.from_json(documents.training() | {field: value})
+
     @pytest.mark.parametrize("field", sorted(documents.training()))
     def test_a_missing_field_is_refused_by_place(self, field: str) -> None:
         with pytest.raises(RequestError) as caught:
@@ -127,8 +144,9 @@ class TestTrainingRequest:
     def test_a_surplus_field_and_what_is_no_object_are_refused(self) -> None:
         with pytest.raises(RequestError, match=r"not known. \[request.epsilon\]"):
             TrainingRequest.from_json(documents.training() | {"epsilon": 1})
-        with pytest.raises(RequestError):
-            TrainingRequest.from_json([])
+        for value in ([], None, "release"):
+            with pytest.raises(RequestError):
+                TrainingRequest.from_json(value)
 
     def test_the_kind_of_a_job_decides_how_its_request_is_read(self) -> None:
         assert isinstance(read_request({"kind": "training", "request": documents.training()}), TrainingRequest)
@@ -241,6 +259,7 @@ class TestDecision:
         late = documents.decision(job.hex())
         assert world.ledger.refused(world.members[3], "decision", late) == "too-late"
         world.ledger.add(world.members[3], "decision", late | {"outcome": "refuse"})
+        world.ledger.add(world.members[0], "decision", late | {"stage": "release"})
         ended = statistic(world)
         world.ledger.add(world.coordinator, "abort", {"job": ended.hex(), "reason": "no-members"})
         assert world.ledger.refused(world.members[3], "decision", documents.decision(ended.hex())) == "too-late"

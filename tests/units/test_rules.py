@@ -70,6 +70,7 @@ def test_without_examples_there_are_no_utilities(examples: int) -> None:
         pytest.param(np.zeros(9, np.uint32), id="a-word-missing"),
         pytest.param(np.zeros((10, 2), np.uint64), id="128-bit-words"),
         pytest.param(np.zeros(10, np.uint64), id="64-bit-words"),
+        pytest.param(np.zeros((10, 2), np.uint32), id="a-table"),
     ],
 )
 def test_an_evaluation_of_another_shape_is_refused(total: Any) -> None:
