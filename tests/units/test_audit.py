@@ -177,6 +177,15 @@ class TestHistory:
         assert report.figures["void"] == 1
         assert not report.ok
 
+    def test_one_bad_entry_makes_one_finding_although_its_author_wrote_on_from_it(self) -> None:
+        world = World().found().join()
+        author = world.members[0]
+        bad = world.ledger.sign(author, "dataset", documents.offer() | {"descriptor": {}})
+        good = world.ledger.sign(author, "dataset", documents.offer(), seq=bad.seq + 1, prev=bad.leaf)
+        assert world.ledger.force(bad.frame.data) == "bad-descriptor"
+        assert world.ledger.force(good.frame.data) == ""
+        assert codes(world.export()) == ["bad-descriptor"]
+
 
 class TestHeads:
     """Genesis and checkpoints."""
