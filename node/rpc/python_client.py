@@ -200,7 +200,7 @@ class Job:
         if end["state"] == "refused":
             clauses = [
                 f"{refusal['legal_name']}: {', '.join(clause['id'] for clause in refusal['clauses'])}"
-                for refusal in end["refusals"]
+                for refusal in end.get("refusals", [])
             ]
             raise PolicyRefusedError(
                 "Members refused the job.", where="; ".join(clauses), mend="Ask first with `explain_job`."
@@ -216,9 +216,37 @@ class Job:
 
 
 def result_frame(result: Json) -> DataFrame:
-    """The rows of a result document: its one list of objects; else the document as one row."""
+    """The table of a result document: a statistic's figures, else its one list of objects, else itself as one row."""
+    if "estimates" in result:
+        return _frame(figures(result["estimates"]))
     tables = [value for value in result.values() if _is_table(value)]
     return _frame(tables[0] if len(tables) == 1 else [result])
+
+
+def figures(estimates: Json) -> Documents:
+    """One row per figure of a statistic: {measure, lower_edge, upper_edge, value, lower, upper, noisy_count}.
+
+    With 95 % confidence, as far as the noise goes, the figure without noise lies between `lower` and `upper`; these
+    and `value` are None where the noisy count is too small for them. Edges and noisy count are None but for a bin.
+    """
+    place = ("lower_edge", "upper_edge", "noisy_count")
+    ends = ("value", "lower", "upper")
+    rows: list[tuple[str, Json, Json]] = [
+        (name, {}, estimates[name]) for name in ("count", "mean", "std") if estimates[name] is not None
+    ]
+    rows += [("mean", item, item["mean"] or {}) for item in estimates["bins"]]
+    return [
+        {
+            "measure": measure,
+            **{name: _number(where.get(name)) for name in place},
+            **{name: _number(found.get(name)) for name in ends},
+        }
+        for measure, where, found in rows
+    ]
+
+
+def _number(text: Json) -> float | None:
+    return None if text is None else float(text)
 
 
 async def _next(stream: AsyncIterator[Json]) -> Json:
