@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CACHE = Path(".cache")
 RUNS = Path("demo-runs")
+SHOWN = ("members", "statistics", "refusal", "scores", "credits", "budgets", "audit")
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7) without its NUL
 LONGEST_SOCKET = "coordinator/run/control.sock"
 
@@ -40,7 +41,8 @@ def run_demo(data: Path | None, out: Path | None) -> Json:
         out: new folder for everything of this run; a fresh one under ./demo-runs if None.
 
     Returns:
-        {report, out, steps: [{number, title, wall_s, peak_mb}], audit_ok, forgeries_named}
+        {report, out, steps: [{number, title, wall_s, peak_mb}], members, statistics, refusal, comparison, scores,
+        credits, budgets, audit}: the figures are those of `node.demo.story`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; everything that was started has been ended.
@@ -80,13 +82,9 @@ async def _run(folder: Path, data: Path | None, screen: Screen) -> Json:
             await asyncio.gather(bundle, return_exceptions=True)
     report = folder / "report.html"
     await clock.step(8, "Show: the report", _write_report(report, run, clock))
-    return {
-        "report": str(report),
-        "out": str(folder),
-        "steps": clock.steps,
-        "audit_ok": run.record["audit"]["ok"],
-        "forgeries_named": sum(forgery["named"] for forgery in run.record["forgeries"]),
-    }
+    story = story_of(run.record, clock.steps, datetime.now(UTC))
+    figures = {name: story[name] for name in SHOWN} | {"comparison": story["training"]["comparison"]}
+    return {"report": str(report), "out": str(folder), "steps": clock.steps, **figures}
 
 
 class Clock:

@@ -86,13 +86,11 @@ def _statistics(record: dict[str, Any]) -> Json:
 
 
 def _measure(name: str, unit: str, estimate: Json) -> Json:
-    return {
-        "name": name,
-        "unit": unit,
-        "value": float(estimate["value"]),
-        "low": float(estimate["lower"]),
-        "high": float(estimate["upper"]),
-    }
+    """A figure with its interval; without them where the noise hides it."""
+    if estimate is None:
+        return {"name": name, "unit": unit, "value": None, "low": None, "high": None}
+    low, high = float(estimate["lower"]), float(estimate["upper"])
+    return {"name": name, "unit": unit, "value": float(estimate["value"]), "low": low, "high": high}
 
 
 def _bin(item: Json) -> Json:

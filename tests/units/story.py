@@ -52,7 +52,8 @@ def story() -> dict[str, Any]:
             "members_in_sum": 4,
             "measures": [
                 {"name": "count", "unit": "", "value": 123456.0, "low": 123400.0, "high": 123512.0},
-                {"name": "mean of P_avg", "unit": "kW", "value": 350.25, "low": None, "high": None},
+                {"name": "mean of P_avg", "unit": "kW", "value": 350.25, "low": 349.0, "high": 351.5},
+                {"name": "std of P_avg", "unit": "kW", "value": None, "low": None, "high": None},
             ],
             "bins": bins,
         },

@@ -356,6 +356,24 @@ def test_help_imports_neither_grpc_nor_flower_nor_numpy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_the_demo_shows_figures_of_all_steps_and_ends_with_the_path_of_its_report(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import node.demo.run
+    from tests.units.story import NAMES, story
+
+    told = story()
+    for forgery in told["audit"]["forgeries"]:
+        forgery["expected"] = "bad-signature"
+    document = {**told, "comparison": told["training"]["comparison"], "report": "/runs/7/report.html"}
+    monkeypatch.setattr(node.demo.run, "run_demo", lambda data, out: document)
+    assert run(["demo"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "/runs/7/report.html"
+    assert all(text in out for text in (NAMES[0], "marketing", "350.2", "too few", "41.2", "24,250", "bad-signature"))
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
 def test_policy_templates_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["policy", "template", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"templates": ["large", "medium", "small"]}

@@ -68,6 +68,11 @@ def test_every_section_has_a_table_and_a_chinese_heading() -> None:
         assert re.search('lang="zh">[^<]*[一-鿿]', section)
 
 
+def test_a_figure_that_the_noise_hides_is_said_to_be_hidden() -> None:
+    html, _ = _parsed()
+    assert html.count("hidden by the noise") == 1
+
+
 def test_every_plot_has_a_name() -> None:
     _, parser = _parsed()
     plots = [attributes for tag, attributes in parser.tags if tag == "svg"]
