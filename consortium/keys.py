@@ -19,7 +19,7 @@ KEY_BYTES = 32
 KEY_ID_BYTES = 32
 SIGNATURE_BYTES = 64
 FRAME_VERSION = b"\x01"
-_PREFIX_BYTES = 1 + KEY_ID_BYTES + SIGNATURE_BYTES
+PREFIX_BYTES = 1 + KEY_ID_BYTES + SIGNATURE_BYTES
 
 
 class Signer(Protocol):
@@ -123,7 +123,7 @@ class Frame:
         """Raises SignatureError unless `public_key` is the one named by `key_id` and signed these bytes."""
         if key_id(public_key) != self.key_id:
             raise SignatureError("The frame names another key than the one it is checked with.")
-        verify(public_key, self.data[_PREFIX_BYTES:], self.signature)
+        verify(public_key, self.data[PREFIX_BYTES:], self.signature)
 
 
 def sign_frame(signer: Signer, payload_type: str, payload: bytes) -> Frame:
@@ -140,11 +140,11 @@ def open_frame(data: bytes) -> Frame:
     Raises:
         SignatureError: the bytes are not a frame.
     """
-    if len(data) < _PREFIX_BYTES or data[:1] != FRAME_VERSION:
+    if len(data) < PREFIX_BYTES or data[:1] != FRAME_VERSION:
         raise SignatureError("The bytes are not a signed frame.", mend="Send the frame as it was signed.")
     identity = data[1 : 1 + KEY_ID_BYTES]
-    signature = data[1 + KEY_ID_BYTES : _PREFIX_BYTES]
-    payload_type, payload = _split_pae(data[_PREFIX_BYTES:])
+    signature = data[1 + KEY_ID_BYTES : PREFIX_BYTES]
+    payload_type, payload = _split_pae(data[PREFIX_BYTES:])
     return Frame(identity, signature, payload_type, payload, data)
 
 

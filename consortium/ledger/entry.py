@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from consortium.encoding import Json, canonical, parse
 from consortium.errors import EntryError, LimitError
-from consortium.keys import Frame, Signer, open_frame, sign_frame
+from consortium.keys import FRAME_VERSION, PREFIX_BYTES, Frame, Signer, open_frame, sign_frame
 from consortium.ledger.bodies import check_body
 from consortium.ledger.merkle import leaf_hash
+from consortium.ledger.patterns import read_plain
 
 ENTRY_BYTES_MAX = 65_535  # C2SP tlog-tiles: an entry's length is a uint16
 NO_PREVIOUS = bytes(32)
@@ -97,6 +98,9 @@ def read_entry(data: bytes) -> Entry:
             f"The entry has {len(data)} bytes; the limit is {ENTRY_BYTES_MAX}.",
             mend="Keep the text off the ledger and record its SHA-256.",
         )
+    entry = _read_plain_entry(data)
+    if entry is not None:
+        return entry
     frame = open_frame(data)
     match = _PAYLOAD_TYPE.fullmatch(frame.payload_type)
     if match is None:
@@ -115,6 +119,27 @@ def read_entry(data: bytes) -> Entry:
         prev=bytes.fromhex(value["prev"]),
         seq=value["seq"],
         leaf=leaf_hash(data),
+    )
+
+
+def _read_plain_entry(data: bytes) -> Entry | None:
+    if data[:1] != FRAME_VERSION:
+        return None
+    plain = read_plain(data[PREFIX_BYTES:])
+    if plain is None:
+        return None
+    kind, payload_type, payload, body, (consortium, root, size, key, prev, seq) = plain
+    hexadecimal = bytes.fromhex
+    return Entry(
+        Frame(data[1:33], data[33:PREFIX_BYTES], payload_type, payload, data),
+        kind,
+        body,
+        hexadecimal(consortium),
+        Head(int(size), hexadecimal(root)),
+        key,
+        hexadecimal(prev),
+        int(seq),
+        leaf_hash(data),
     )
 
 

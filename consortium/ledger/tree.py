@@ -5,6 +5,8 @@ from __future__ import annotations
 from consortium.errors import ProofError
 from consortium.ledger.merkle import EMPTY_ROOT, HASH_BYTES, consistency_ranges, inclusion_ranges, node_hash
 
+_KNOWN_ROOTS_MAX = 1024  # many entries state the same head
+
 
 class Tree:
     """Appends cost one hash on average; memory is 64 bytes a leaf.
@@ -15,6 +17,7 @@ class Tree:
     def __init__(self) -> None:
         self._levels: list[bytearray] = [bytearray()]
         self._size = 0
+        self._known_roots: dict[int, bytes] = {}
 
     @property
     def size(self) -> int:
@@ -47,7 +50,17 @@ class Tree:
         Raises:
             ProofError: the tree has fewer leaves.
         """
-        return self._range(0, self._within(self._size if size is None else size))
+        end = self._within(self._size if size is None else size)
+        known = self._known_roots.get(end)
+        if known is None:
+            if len(self._known_roots) >= _KNOWN_ROOTS_MAX:
+                self._known_roots.clear()
+            known = self._known_roots[end] = self._range(0, end)
+        return known
+
+    def leaves(self) -> bytes:
+        """All leaf hashes, one after another."""
+        return bytes(self._levels[0])
 
     def inclusion_proof(self, index: int, size: int) -> list[bytes]:
         """RFC 9162, 2.1.3.1.
