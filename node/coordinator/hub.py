@@ -46,7 +46,7 @@ class Hub:
             UnavailableError: the member does not attend, or does not read.
         """
         queue = self._streams.get(member)
-        if queue is None or queue.full():
+        if queue is None or queue.qsize() >= QUEUE_MAX:
             raise UnavailableError("The member does not attend.", where=member.hex(), mend="See 'consortium status'.")
         queue.put_nowait(message)
 
@@ -55,7 +55,7 @@ class Hub:
         older = self._streams.get(member)
         if older is not None:
             older.put_nowait(None)
-        queue: asyncio.Queue[ToMember | None] = asyncio.Queue(maxsize=QUEUE_MAX + 1)
+        queue: asyncio.Queue[ToMember | None] = asyncio.Queue()  # `send` bounds it; its end always fits
         self._streams[member] = queue
         reader = asyncio.create_task(self._read(member, incoming, queue))
         log("member.attends", member=member.hex())

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from consortium.encoding import Json, canonical, digest_of, parse, sha256
-from consortium.errors import NotFoundError, SecureSumError, UnavailableError
+from consortium.errors import ContributionError, NotFoundError, SecureSumError, UnavailableError
 from consortium.jobs import STATISTIC_ROUNDS_MAX, TrainingRequest, check_job, read_request
 from consortium.ledger.entry import Draft
 from consortium.privacy.accounting import epsilon_milli_for
@@ -122,16 +122,20 @@ class Jobs:
             if job.abort is None:
                 return Said(job.index, job.id)
         said = await self._author.say(Draft("job", f"job/{digest_of(body)}/{len(same)}", body))
-        await self._board.post(said.leaf, "deciding", "waiting for the members' decisions", of=len(body["datasets"]))
+        if said.leaf in self._running:  # asked twice at once
+            return said
         self._start(self._mirror.state.jobs[said.leaf])
+        await self._board.post(said.leaf, "deciding", "waiting for the members' decisions", of=len(body["datasets"]))
         return said
 
     async def explain(self, body: Json) -> dict[bytes, Explained | None]:
         """What each member would decide; None where it does not answer."""
         check_job(self._mirror.state, body)
         self._calls += 1
+        call = self._calls
         members = [bytes.fromhex(item["member"]) for item in body["datasets"]]
-        return dict(zip(members, await asyncio.gather(*(self._ask(member, body) for member in members)), strict=True))
+        answers = await asyncio.gather(*(self._ask(call, member, body) for member in members))
+        return dict(zip(members, answers, strict=True))
 
     async def abort(self, job: bytes) -> None:
         """Ends a job everywhere.
@@ -207,9 +211,16 @@ class Jobs:
         await self._author.say(
             Draft("result", f"result/{job.id.hex()}", {"job": job.id.hex(), "document_sha256": sha256(data).hex()})
         )
-        if job.kind == "training":
+        text = await self._scored(job) if job.kind == "training" else "finished"
+        await self._board.post(job.id, "done", text, done=1, of=1, result=document)
+
+    async def _scored(self, job: Job) -> str:
+        try:
             await self._training.score(job)
-        await self._board.post(job.id, "done", "finished", done=1, of=1, result=document)
+        except ContributionError as error:  # too few rounds, say: the result stands without scores
+            log("job.not-scored", job=job.id.hex(), code=error.code)
+            return f"finished, without scores: {error.what}"
+        return "finished"
 
     async def _decisions(self, job: Job) -> None:
         """Waits until every member has decided, or nobody did for a while."""
@@ -265,7 +276,8 @@ class Jobs:
             out = await self._round(job, number, present)
             if isinstance(out, dict):
                 return out
-            roster -= out
+            if out < set(present):  # when all refuse, it was for the round: they knew it from before a restart
+                roster -= out
         raise SecureSumError(
             "No round of the sum could be finished with enough members.",
             where=f"job {job.id.hex()}",
@@ -298,7 +310,7 @@ class Jobs:
         except SecureSumError as error:
             run.close(error.code)
             log("sum.stayed-masked", job=job.id.hex(), round=number, code=error.code)
-            return frozenset(run.out) or frozenset(roster)
+            return frozenset(run.out)
         except BaseException:
             run.close("aborted")
             raise
@@ -319,20 +331,20 @@ class Jobs:
         }
 
     async def _end(self, job: Job, state: str, reason: str, *, text: str = "", **more: Json) -> None:
-        await self._author.say(Draft("abort", f"abort/{job.id.hex()}", {"job": job.id.hex(), "reason": reason}))
+        if not job.ended():
+            await self._author.say(Draft("abort", f"abort/{job.id.hex()}", {"job": job.id.hex(), "reason": reason}))
         await self._board.post(job.id, state, text or reason, reason=reason, **more)
 
-    async def _ask(self, member: bytes, body: Json) -> Explained | None:
-        call = (self._calls, member)
-        self._heard.calls[call] = asyncio.get_running_loop().create_future()
+    async def _ask(self, call: int, member: bytes, body: Json) -> Explained | None:
+        self._heard.calls[call, member] = asyncio.get_running_loop().create_future()
         try:
-            self._hub.send(member, Explain(self._calls, canonical(body), self._mirror.size))
+            self._hub.send(member, Explain(call, canonical(body), self._mirror.size))
             async with asyncio.timeout(self._patience.decision_s):
-                return await self._heard.calls[call]
+                return await self._heard.calls[call, member]
         except (UnavailableError, TimeoutError):
             return None
         finally:
-            del self._heard.calls[call]
+            del self._heard.calls[call, member]
 
 
 async def record_sum(

@@ -100,11 +100,13 @@ class Training:
         try:
             code = await self._flower.run(job, request, fab, members)
         except BaseException:
+            self._runs.pop(job.id, None)
             await self._flower.abort(job.id)
             raise
         finally:
             self._close(run)
         if run.outcome is None:
+            self._runs.pop(job.id, None)
             raise SecureSumError("The training run ended without a result.", where=code or "no-outcome")
         return await self._document(run)
 

@@ -200,6 +200,7 @@ class MemberService:
                 raise SecureSumError("The sum is for no job that asks for this node's data.", where="job")
             running = self._sums.get((spec.job, spec.round))
             if running is not None and running.spec == spec:
+                await running.open_again()
                 return
             if running is not None:
                 raise SecureSumError("This round is open with another proposal.", where=f"round {spec.round}")

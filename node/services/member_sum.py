@@ -90,6 +90,11 @@ class MemberSum:
         self._participant = Participant(self.spec, self._node.signer, keys, rules, secrets.token_bytes)
         await self._reply(SumStep(self.spec.job, self.spec.round, "advertise", (self._participant.advertise(),)))
 
+    async def open_again(self) -> None:
+        """The proposal came again, after a lost link: so do this node's keys, if they were sent."""
+        if "advertise" in self._replies:
+            await self._reply(self._replies["advertise"])
+
     async def take(self, step: SumStep) -> None:
         """Takes the coordinator's next step; a step that comes again gets the same reply again.
 
@@ -268,6 +273,7 @@ def check_proposal(state: State, job: Job, spec: SumSpec, me: bytes) -> None:
             "roster",
         ),
         (me in spec.roster, "This node is not on the roster.", "roster"),
+        (not training or spec.roster == training_roster(job, spec.round), "The roster is not the plan's.", "roster"),
         (len(spec.roster) >= job.members_min, "The roster is below the job's minimum.", "roster"),
         (int(training) <= spec.round <= last, "The job has no such round.", "round"),
         (spec.word_bits == (32 if training else 128), "The job sums words of another size.", "word_bits"),
