@@ -70,6 +70,12 @@ class ForkError(ConsortiumError):
     code = "fork"
 
 
+class StaleError(ConsortiumError):
+    """A request that rests on another size of the log than the one here (C2SP tlog-witness, 409)."""
+
+    code = "stale"
+
+
 class EntryError(ConsortiumError):
     """A ledger entry that the rules refuse."""
 

@@ -12,6 +12,7 @@ from consortium.privacy.descriptor import DatasetDescriptor
 from consortium.state import Dataset, Member, State, recorded
 
 MEMBERS_MIN_FLOOR = 3
+COMMITTEE_SIZES = (3, 4, 7, 10)
 
 
 def enrol(state: State, _index: int, entry: Entry) -> Fault | None:
@@ -71,6 +72,8 @@ def offer(state: State, index: int, entry: Entry) -> Fault | None:
     previous = state.datasets.get((entry.author, body["dataset"]))
     if previous is not None and previous.lineage != body["lineage"]:
         return Fault("lineage-changed", "A dataset keeps its lineage, so that it inherits what was spent.")
+    account, cap = (entry.author, body["lineage"]), body["budget"]["rho_micro"]
+    state.caps[account] = min(cap, state.caps.get(account, cap))
     state.datasets[entry.author, body["dataset"]] = Dataset(
         member=entry.author,
         name=body["dataset"],
@@ -79,12 +82,32 @@ def offer(state: State, index: int, entry: Entry) -> Fault | None:
         policy_sha256=body["policy_sha256"],
         schema_sha256=body["schema_sha256"],
         guard_sha256=body["guard_sha256"],
-        cap_rho_micro=min(
-            [body["budget"]["rho_micro"]] + ([state.cap_of(entry.author, body["lineage"])] if previous else [])
-        ),
+        cap_rho_micro=state.caps[account] if previous else cap,
         delta=body["budget"]["delta"],
         index=index,
     )
+    return None
+
+
+def seat_committee(state: State, index: int, entry: Entry) -> Fault | None:
+    """The coordinator seats the first committee of witnesses; from then on its changes are voted."""
+    if entry.author != state.coordinator:
+        return Fault("not-coordinator", "Only the coordinator seats the first committee.")
+    if state.committees:
+        return Fault("committee-seated", "A committee is seated; its changes are voted.")
+    members = tuple(bytes.fromhex(member) for member in entry.body["members"])
+    fault = check_committee(state, members)
+    if fault is None:
+        state.committees.append((index, members))
+    return fault
+
+
+def check_committee(state: State, members: tuple[bytes, ...]) -> Fault | None:
+    """A committee has 3, 4, 7 or 10 admitted members; one of 3 tolerates no liar."""
+    if list(members) != sorted(set(members)) or len(members) not in COMMITTEE_SIZES:
+        return Fault("bad-committee", "A committee names 3, 4, 7 or 10 members once each, sorted by id.")
+    if any(not state.admitted(member) or member == state.coordinator for member in members):
+        return Fault("bad-committee", "A witness is an admitted member, and not the coordinator.")
     return None
 
 

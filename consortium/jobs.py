@@ -10,7 +10,6 @@ from consortium.errors import ConsortiumError, RequestError
 from consortium.faults import Fault
 from consortium.ledger import bodies
 from consortium.ledger.entry import Entry
-from consortium.privacy.accounting import rho_micro_for
 from consortium.privacy.descriptor import DatasetDescriptor
 from consortium.privacy.secure_sum import minimum_threshold
 from consortium.privacy.statistics import StatisticsRequest
@@ -144,7 +143,7 @@ def check_job(state: State, body: Json) -> Request:
                 where="datasets",
                 mend="List the catalogue with 'consortium dataset list'.",
             )
-        _check_columns(request, DatasetDescriptor.from_json(dataset.descriptor))
+        _check_columns(request, dataset.described)
     if isinstance(request, TrainingRequest) and request.app not in state.apps:
         raise RequestError(
             "The app is not in the catalogue, so nobody can have approved it.",
@@ -229,7 +228,7 @@ def spend(state: State, index: int, entry: Entry) -> Fault | None:
     job = _job(state, entry)
     if job is None or job.datasets.get(entry.author) != body["dataset"]:
         return Fault("unknown-job", "The spend is for no job that asks for that dataset.")
-    if entry.author not in job.permitted():
+    if not job.permits(entry.author):
         return Fault("run-before-approval", "The member had not permitted the job.")
     if (entry.author, body["round"]) in job.spends:
         return Fault("duplicate", "The round was paid for before.")
@@ -248,8 +247,7 @@ def spend(state: State, index: int, entry: Entry) -> Fault | None:
 
 
 def _charge(state: State, job: Job, account: tuple[bytes, str], rho_micro: int) -> Fault | None:
-    request = StatisticsRequest.from_json(job.request)
-    if rho_micro < rho_micro_for(request.epsilon_milli, request.delta):
+    if rho_micro < job.price_rho_micro:
         return Fault("underpaid", "The spend is smaller than what the job's request costs.")
     spent = state.spent.get(account, 0) + rho_micro
     cap = state.cap_of(*account)
@@ -276,7 +274,7 @@ def add_sum(state: State, index: int, entry: Entry) -> Fault | None:
         return Fault("duplicate", "The round was summed before, or the job has ended.")
     paid = body["round"] if job.kind == "statistic" else 0
     for member in map(bytes.fromhex, roster):
-        if member not in job.permitted():
+        if not job.permits(member):
             return Fault("run-before-approval", "A member of the roster had not permitted the job.")
         if member.hex() in survivors and (member, paid) not in job.spends:
             return Fault("unpaid", "A member is in the sum that had not recorded its spend.")

@@ -10,12 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from consortium import governance, jobs
-from consortium.errors import CheckpointError, ConsortiumError, EntryError, SettlementError, SignatureError
+from consortium.errors import (
+    CheckpointError,
+    ConsortiumError,
+    EntryError,
+    ForkError,
+    SettlementError,
+    SignatureError,
+)
 from consortium.faults import Fault
 from consortium.incentives import rules
 from consortium.incentives.schedule import Schedule
 from consortium.keys import check_public_key, key_id
-from consortium.ledger.checkpoint import NoteKey
+from consortium.ledger.checkpoint import Checkpoint, NoteKey, open_checkpoint, parse_note
+from consortium.ledger.cosignature import cosigners, quorum, witness_name
 from consortium.ledger.entry import NO_PREVIOUS, Entry, read_entry
 from consortium.ledger.merkle import leaf_hash
 from consortium.ledger.tree import Tree
@@ -27,6 +35,7 @@ RULES: Mapping[str, Rule] = {
     "enrolment": governance.enrol,
     "admission": governance.admit,
     "dataset": governance.offer,
+    "committee": governance.seat_committee,
     "app": governance.catalogue,
     "approval": governance.approve,
     "job": jobs.submit,
@@ -84,6 +93,46 @@ class Replay:
         if step.fault is None:
             self._grow(data, step)
         return step
+
+    def check_head(self, note: bytes) -> Checkpoint:
+        """The checkpoint of a note that the log signed, a quorum of its committee cosigned, and this replay contains.
+
+        Raises:
+            CheckpointError: not signed by the log, or cosigned by too few witnesses.
+            ForkError: it is of entries that are not those of this replay.
+        """
+        checkpoint = self.check_signed(note)
+        committee = self.state.committee_at(checkpoint.size)
+        if committee:
+            members = self.state.members
+            names = {witness_name(checkpoint.origin, who): (who, members[who].public_key) for who in committee}
+            found = cosigners(parse_note(note), names)
+            if len(found) < quorum(len(committee)):
+                raise CheckpointError(
+                    f"{len(found)} of {len(committee)} witnesses have cosigned the checkpoint; "
+                    f"{quorum(len(committee))} are needed.",
+                    where=f"size {checkpoint.size}",
+                    mend="Do not rely on it; ask another member for its checkpoint.",
+                )
+        return checkpoint
+
+    def check_signed(self, note: bytes) -> Checkpoint:
+        """The checkpoint of a note that the log signed and this replay contains; witnesses are not asked.
+
+        Raises:
+            CheckpointError: not signed by the log.
+            ForkError: it is of entries that are not those of this replay.
+        """
+        origin = self.state.charter["origin"]
+        checkpoint = open_checkpoint(note, [NoteKey(origin, self.state.members[self.state.coordinator].public_key)])
+        known = checkpoint.origin == origin and checkpoint.size <= self.state.size
+        if not known or self.tree.root(checkpoint.size) != checkpoint.root:
+            raise ForkError(
+                "The log signed a checkpoint that does not cover the entries that are here.",
+                where=f"size {checkpoint.size}",
+                mend="Keep both as evidence and compare checkpoints with the other members.",
+            )
+        return checkpoint
 
     def _grow(self, data: bytes, step: Step) -> None:
         self.tree.append(leaf_hash(data) if step.entry is None else step.entry.leaf)

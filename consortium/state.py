@@ -6,10 +6,14 @@ Only `consortium.replay` changes it, after the rules have found an entry to be v
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from consortium.encoding import Json
 from consortium.ledger.entry import Entry
+from consortium.privacy.accounting import rho_micro_for
+from consortium.privacy.descriptor import DatasetDescriptor
+from consortium.privacy.statistics import StatisticsRequest
 
 UNBOUNDED: Literal["unbounded"] = "unbounded"
 
@@ -45,8 +49,13 @@ class Dataset:
     delta: str
     index: int
 
+    @cached_property
+    def described(self) -> DatasetDescriptor:
+        """The descriptor as a value; it was checked when the dataset was offered."""
+        return DatasetDescriptor.from_json(self.descriptor)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """The body of an entry that counted, with its index and author."""
 
@@ -73,6 +82,17 @@ class Job:
     abort: Recorded | None = None
     scores: Recorded | None = None
     settlement: Recorded | None = None
+
+    @cached_property
+    def price_rho_micro(self) -> int:
+        """What the job's statistic costs each dataset's account."""
+        request = StatisticsRequest.from_json(self.request)
+        return rho_micro_for(request.epsilon_milli, request.delta)
+
+    def permits(self, member: bytes) -> bool:
+        """Whether the member's recorded decision lets the job run."""
+        decision = self.decisions.get((member, "run"))
+        return decision is not None and decision.body["outcome"] == "permit"
 
     def permitted(self) -> tuple[bytes, ...]:
         """The members whose recorded decision lets the job run, sorted."""
@@ -101,6 +121,7 @@ class State:
     charter: dict[str, Json] = field(default_factory=dict)
     coordinator: bytes = b""
     members: dict[bytes, Member] = field(default_factory=dict)
+    committees: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)  # index, witnesses from there on
     datasets: dict[tuple[bytes, str], Dataset] = field(default_factory=dict)
     apps: dict[str, Recorded] = field(default_factory=dict)
     approvals: dict[tuple[bytes, str], int] = field(default_factory=dict)
@@ -108,8 +129,18 @@ class State:
     chains: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)  # author -> next seq, last leaf
     keys: dict[tuple[bytes, str], tuple[int, bytes]] = field(default_factory=dict)  # idempotency -> index, leaf
     spent: dict[tuple[bytes, str], int] = field(default_factory=dict)  # member, lineage -> micro-rho
+    caps: dict[tuple[bytes, str], int] = field(default_factory=dict)  # likewise: the smallest cap ever stated
     unbounded: set[tuple[bytes, str]] = field(default_factory=set)
     balances: dict[str, int] = field(default_factory=dict)  # account -> credits in minor units
+
+    @property
+    def committee(self) -> tuple[bytes, ...]:
+        """The witnesses now; none before the first committee is seated."""
+        return self.committees[-1][1] if self.committees else ()
+
+    def committee_at(self, size: int) -> tuple[bytes, ...]:
+        """The witnesses that must cosign a checkpoint of this size: those seated by an entry that it covers."""
+        return next((members for index, members in reversed(self.committees) if index < size), ())
 
     def public_key(self, author: bytes) -> bytes | None:
         """The ledger key of an enrolled party, or None."""
@@ -123,8 +154,7 @@ class State:
 
     def cap_of(self, member: bytes, lineage: str) -> int:
         """The budget of a lineage: the smallest cap that any of its offers ever stated (micro-rho)."""
-        caps = [d.cap_rho_micro for d in self.datasets.values() if d.member == member and d.lineage == lineage]
-        return min(caps, default=0)
+        return self.caps.get((member, lineage), 0)
 
 
 def recorded(index: int, entry: Entry) -> Recorded:

@@ -1,5 +1,6 @@
 """The auditor's replay: from the genesis and an export alone, everything is verified and recomputed."""
 
-from consortium.audit.report import AuditReport, Export, Finding, audit_export
+from consortium.audit.findings import AuditReport, Export, Finding
+from consortium.audit.report import Audit, audit_export
 
-__all__ = ["AuditReport", "Export", "Finding", "audit_export"]
+__all__ = ["Audit", "AuditReport", "Export", "Finding", "audit_export"]

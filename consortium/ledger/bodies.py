@@ -99,6 +99,7 @@ BODIES: Mapping[str, Mapping[str, Check]] = {
         "guard_sha256": digest,
         "budget": object_of(rho_micro=count, delta=delta),
     },
+    "committee": {"members": list_of(digest)},
     "app": {"name": name, "digest": digest},
     "approval": {"digest": digest},
     "job": {

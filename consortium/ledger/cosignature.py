@@ -30,7 +30,7 @@ def liars_tolerated(committee: int) -> int:
 
 
 def hearing(committee: int) -> int:
-    """n - k + f + 1: how many witnesses a sequencer hears before it opens, so that an honest one knows the last head."""
+    """How many witnesses a sequencer hears before it opens: n - k + f + 1, so one honest one knows the last head."""
     return committee - quorum(committee) + liars_tolerated(committee) + 1
 
 

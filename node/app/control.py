@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,6 +161,9 @@ class NodeControl:
             "policy_sha256": checked.policy_sha256,
             "clauses": [{"id": clause.id, "reason": clause.reason} for clause in checked.clauses],
         }
+
+    async def seat_committee(self, members: Sequence[str]) -> Json:
+        return await self._the_seat().seat_committee(members)
 
     async def catalogue_app(self, name: str, fab: bytes) -> Json:
         return await self._the_seat().catalogue_app(name, fab)

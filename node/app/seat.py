@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from consortium.encoding import Json, digest_of
 from consortium.errors import NotFoundError, RequestError
 from consortium.incentives.rules import postings_of
+from consortium.ledger.cosignature import quorum
 from consortium.ledger.entry import Draft
 from consortium.state import Job
 from node.app import views
@@ -63,6 +64,11 @@ class Seat:
         expires = self._clock.now() + valid_hours * 3600
         await self._invitations.create(hashlib.sha256(secret).digest(), expires, legal_name)
         return {**self._invitation, "secret": secret.hex(), "legal_name": legal_name, "expires": expires}
+
+    async def seat_committee(self, members: Sequence[str]) -> Json:
+        body = {"members": sorted(members)}
+        said = await self._author.say(Draft("committee", "committee/first", body))
+        return {**body, "quorum": quorum(len(members)), "index": said.index}
 
     async def catalogue_app(self, name: str, fab: bytes) -> Json:
         if not 1 <= len(fab) <= FAB_BYTES_MAX:

@@ -24,15 +24,18 @@ from node.config import NodeConfig, node_home, read_config
 from node.coordinator.enrolment import Enrolment
 from node.coordinator.hub import Hub
 from node.coordinator.jobs import Jobs, Patience, record_sum
+from node.coordinator.opening import open_sequencer
 from node.coordinator.sequencer import Sequencer
 from node.coordinator.sum_run import SumRun
 from node.coordinator.training import Training
+from node.coordinator.witnesses import Witnesses
 from node.data.datasets import DuckDbDatasets
 from node.data.noise import discrete_gaussian
 from node.identity import client_certificate, load_ca, load_ledger_key, load_tls_key
 from node.log import close_log, log, open_log
 from node.rpc.auth import MemberOfKey
 from node.rpc.channels import ClientTls
+from node.rpc.handshakes import handshakes_logged
 from node.rpc.member_client import CoordinatorClient
 from node.rpc.server import (
     ServerTls,
@@ -48,6 +51,7 @@ from node.services.member import MemberService
 from node.services.member_sum import Surroundings
 from node.services.mirror import Mirror
 from node.services.switch import Switch
+from node.services.witness import WitnessDuty
 from node.store.accounts import SqlAccounts
 from node.store.database import Database
 from node.store.journal import SqlRoundJournal
@@ -171,7 +175,14 @@ async def member(core: Core) -> AsyncIterator[asyncio.Task[None]]:
         control = _control(core, author, connected=service.connected.is_set, seat=None)
         local = await local_server(home.control_socket, control, core.config.limits)
         stack.push_async_callback(local.stop)
-        yield await _supervised(stack, service.run())
+        duty = WitnessDuty(core.signer, core.mirror, core.ledger, core.clock, client.witness)
+        yield await _supervised(stack, _take_part(service, duty))
+
+
+async def _take_part(service: MemberService, duty: WitnessDuty) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(service.run())
+        group.create_task(duty.run())
 
 
 def _member_service(core: Core, author: Author, client: CoordinatorClient) -> MemberService:
@@ -203,7 +214,8 @@ def _member_service(core: Core, author: Author, client: CoordinatorClient) -> Me
 async def coordinator(core: Core) -> AsyncIterator[asyncio.Task[None]]:
     """The coordinator: sequencer, hub, jobs, and three listeners."""
     config, home = core.config, core.config.home
-    sequencer = Sequencer(core.mirror, core.signer)
+    witnesses = Witnesses(core.mirror, core.ledger)
+    sequencer = Sequencer(core.mirror, core.signer, witnesses.witnessed)
     author = Author(core.signer, core.mirror, _own_append(sequencer))
     hub = Hub()
     patience = Patience()
@@ -261,22 +273,31 @@ async def coordinator(core: Core) -> AsyncIterator[asyncio.Task[None]]:
         },
     )
     async with AsyncExitStack() as stack:
-        work = await _supervised(stack, sequencer.run())
-        if core.mirror.size == 0:
-            await sequencer.append(None, core.genesis)
+        stack.enter_context(handshakes_logged())
         stack.push_async_callback(flower.stop)
         stack.push_async_callback(jobs.stop)
+        control = _control(core, author, connected=lambda: sequencer.open, seat=seat)
         for listener in (
-            await network_server(config.addresses.members, tls, sequencer, hub, _member_of_key(core), config.limits),
+            await network_server(
+                config.addresses.members, tls, sequencer, hub, witnesses, _member_of_key(core), config.limits
+            ),
             await enrolment_server(config.addresses.enrolment, tls, enrolment),
             await rounds_server(home.rounds_socket, training, config.limits),
+            await local_server(home.control_socket, control, config.limits),
         ):
             stack.push_async_callback(listener.stop)
+        yield await _supervised(stack, _coordinate(core, sequencer, witnesses, jobs))
+
+
+async def _coordinate(core: Core, sequencer: Sequencer, witnesses: Witnesses, jobs: Jobs) -> None:
+    """Hears the witnesses, then sequences, and takes up the jobs that a restart interrupted."""
+    await open_sequencer(core.mirror, witnesses, core.signer)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sequencer.run())
+        await asyncio.sleep(0)  # the sequencer is open once it runs
+        if core.mirror.size == 0:
+            await sequencer.append(None, core.genesis)
         await jobs.resume()
-        control = _control(core, author, connected=lambda: True, seat=seat)
-        local = await local_server(home.control_socket, control, config.limits)
-        stack.push_async_callback(local.stop)
-        yield work
 
 
 def _own_append(sequencer: Sequencer) -> Append:

@@ -16,6 +16,7 @@ SUMMARIES = {
     "enrolment": "{legal_name}, {size}",
     "admission": "member {member:.16}",
     "dataset": "{dataset}, budget {budget[rho_micro]} micro-rho",
+    "committee": "{members}",
     "app": "{name} {digest:.16}",
     "approval": "app {digest:.16}",
     "job": "{kind} for {request[purpose]}",

@@ -51,6 +51,24 @@ def accept(
     emit(document, lambda member: say(f"Accepted {member['legal_name']} ({member['fingerprint']})."), as_json=as_json)
 
 
+@member_app.command("seat-committee")
+def seat_committee(
+    fingerprints: Annotated[list[str], typer.Argument(help="Fingerprints of 3, 4, 7 or 10 members.")],
+    home: Home = HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Seat the first committee of witnesses; later changes are voted. Coordinator only."""
+    members = control.ask(home, lambda node: node.list_members())["members"]
+    by_fingerprint = {member["fingerprint"]: member["member"] for member in members}
+    ids = [by_fingerprint.get(fingerprint, fingerprint) for fingerprint in fingerprints]
+    document = control.ask(home, lambda node: node.seat_committee(ids))
+    emit(
+        document,
+        lambda seated: say(f"{len(ids)} witnesses are seated; {seated['quorum']} must cosign every checkpoint."),
+        as_json=as_json,
+    )
+
+
 def _show_invitation(invitation: Json) -> None:
     expires = datetime.fromtimestamp(invitation["expires"], UTC).strftime("%Y-%m-%d %H:%M UTC")
     say(f"Invitation for {invitation['legal_name']} in {invitation['file']}; it works once, until {expires}.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from consortium.errors import EntryError, NotAuthorisedError
+from consortium.errors import EntryError, NotAuthorisedError, UnavailableError
 from consortium.keys import Signer, open_frame
 from consortium.ledger.checkpoint import Checkpoint, sign_checkpoint
 from consortium.ledger.entry import read_entry
@@ -14,6 +14,8 @@ from node.services.api import Batch
 from node.services.mirror import Mirror
 
 GROUP_MAX = 1_000
+
+Witnessed = Callable[[bytes], Awaitable[bytes]]
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,15 @@ class _Pending:
 class Sequencer:
     """The LedgerService of the coordinator."""
 
-    def __init__(self, mirror: Mirror, signer: Signer) -> None:
+    def __init__(self, mirror: Mirror, signer: Signer, witnessed: Witnessed) -> None:
+        """Args: `witnessed` returns a note with the cosignatures of a quorum of the committee, if there is one."""
         self._mirror = mirror
         self._signer = signer
+        self._witnessed = witnessed
+        self._note = b""
         self._queue: asyncio.Queue[_Pending] = asyncio.Queue(maxsize=10 * GROUP_MAX)
+        self._ended = False
+        self._open = False
 
     async def append(self, caller: bytes | None, frame: bytes) -> tuple[int, bytes]:
         """Appends an entry that its own author sends; the same bytes again get the same index."""
@@ -39,32 +46,45 @@ class Sequencer:
                 "The entry is signed by another member than the one who sends it.", mend="Let its author send it."
             )
         entry = read_entry(frame)
+        if self._ended:
+            raise _stopped()
+        if not self._open:
+            raise UnavailableError("The sequencer is not open yet: it hears its witnesses.", mend="Try again.")
         done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         await self._queue.put(_Pending(frame, entry.leaf, (entry.author, entry.key), done))
         return await done
+
+    @property
+    def open(self) -> bool:
+        """Whether entries are sequenced."""
+        return self._open and not self._ended
 
     def follow(self, start: int) -> AsyncIterator[Batch]:
         return self._mirror.batches(start)
 
     async def run(self) -> None:
         """Commits what waits, group by group, until cancelled; a store that fails ends the node."""
-        while True:
-            group = [await self._queue.get()]
-            while len(group) < GROUP_MAX and not self._queue.empty():
-                group.append(self._queue.get_nowait())
-            await self._commit(group)
-
-    async def _commit(self, group: list[_Pending]) -> None:
+        group: list[_Pending] = []
+        self._open = True
         try:
-            await self._decide(group)
-        finally:  # a fault of ours ends the node; nobody waits for it in vain
+            while True:
+                group = [await self._queue.get()]
+                while len(group) < GROUP_MAX and not self._queue.empty():
+                    group.append(self._queue.get_nowait())
+                await self._decide(group)
+        finally:  # nobody waits in vain for a sequencer that has ended
+            self._ended = True
+            while not self._queue.empty():
+                group.append(self._queue.get_nowait())
             for pending in group:
                 if not pending.done.done():
-                    pending.done.cancel()
+                    pending.done.set_exception(_stopped())
 
     async def _decide(self, group: list[_Pending]) -> None:
         fresh = [pending for pending in group if not self._stands(pending)]
         steps = await self._mirror.offer([pending.frame for pending in fresh], self._sign)
+        if any(step.fault is None for step in steps):
+            await self._mirror.acknowledge(await self._witnessed(self._note))
         for pending, step in zip(fresh, steps, strict=True):
             if step.fault is not None and not self._stands(pending) and not pending.done.done():
                 pending.done.set_exception(
@@ -84,4 +104,12 @@ class Sequencer:
         return self._mirror.state.keys[pending.key][0], acknowledged.note
 
     def _sign(self, checkpoint: Checkpoint) -> bytes:
-        return sign_checkpoint(checkpoint, self._signer, checkpoint.origin).encode()
+        self._note = sign_checkpoint(checkpoint, self._signer, checkpoint.origin).encode()
+        return self._note
+
+
+def _stopped() -> UnavailableError:
+    return UnavailableError(
+        "The sequencer has stopped; whether the entry stands is not known.",
+        mend="Send the same bytes again when the coordinator is back.",
+    )

@@ -65,6 +65,8 @@ async def join_all(run: Run) -> None:
     told = [status["fingerprint"] for status in statuses]  # each operator reads its own aloud
     run.screen.tell("comparing fingerprints")
     await asyncio.gather(*(_accept(run, holding.name, told) for holding in wind_farm.OPERATORS))
+    run.screen.tell("seating the operators as witnesses: three of four must cosign every entry")
+    run.record["committee"] = await run.coordinator.seat_committee(list(run.member.values()))
     run.record["members"] = (await run.coordinator.list_members())["members"]
     run.record["status"] = await run.coordinator.status()
 

@@ -35,7 +35,16 @@ _SERVICES: Mapping[str, tuple[Rule, tuple[str, ...]]] = {
         Rule.LOCAL,
         (
             *("Status", "Pause", "Resume", "Invite", "ListMembers", "AcceptMember", "OfferDataset", "ListDatasets"),
-            *("ShowBudget", "CheckPolicy", "CatalogueApp", "ApproveApp", "ExplainJob", "SubmitJob", "WatchJob"),
+            *(
+                "ShowBudget",
+                "CheckPolicy",
+                "SeatCommittee",
+                "CatalogueApp",
+                "ApproveApp",
+                "ExplainJob",
+                "SubmitJob",
+                "WatchJob",
+            ),
             *("AbortJob", "ListJobs", "ExportLedger", "SaveCheckpoint", "ListEntries", "ShowCredits", "Settle"),
         ),
     ),

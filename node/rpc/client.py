@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -83,6 +83,9 @@ class ControlClient:
     async def check_policy(self, policy: Path) -> Json:
         request = pb.CheckPolicyRequest(policy_path=_absolute(policy))
         return await self._answer(self._stub().CheckPolicy(request, timeout=CALL_TIMEOUT_S))
+
+    async def seat_committee(self, members: Sequence[str]) -> Json:
+        return await self._answer(self._stub().SeatCommittee(pb.SeatCommitteeRequest(members=members)))
 
     async def catalogue_app(self, name: str, fab: bytes) -> Json:
         request = pb.CatalogueAppRequest(name=name, fab=fab)

@@ -18,6 +18,7 @@ STATUS: Mapping[type[ConsortiumError], grpc.StatusCode] = {
     errors.ProofError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.CheckpointError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ForkError: grpc.StatusCode.DATA_LOSS,
+    errors.StaleError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.EntryError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InvitationError: grpc.StatusCode.PERMISSION_DENIED,
     errors.PolicyError: grpc.StatusCode.INVALID_ARGUMENT,

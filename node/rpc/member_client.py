@@ -20,8 +20,9 @@ from node.identity import spki_sha256, spki_sha256_of_pem
 from node.rpc import convert
 from node.rpc.channels import ClientTls, cancel, client_options, explained, member_channel
 from node.rpc.invitation import Invitation
+from node.rpc.witness import asked_from_message, says_to_message
 from node.services import api
-from protos.v1 import enrolment_pb2, exchange_pb2_grpc, ledger_pb2, ledger_pb2_grpc
+from protos.v1 import enrolment_pb2, exchange_pb2_grpc, ledger_pb2, ledger_pb2_grpc, witness_pb2, witness_pb2_grpc
 from protos.v1.enrolment_pb2_grpc import EnrolmentStub
 from protos.v1.exchange_pb2 import FromMember
 
@@ -102,6 +103,25 @@ class CoordinatorClient:
                 if failures:
                     raise failures[0] from None
                 raise
+            finally:
+                await cancel(call)
+
+    async def witness(self, outgoing: AsyncIterator[api.WitnessSays]) -> AsyncGenerator[api.WitnessAsked, None]:
+        """Opens this member's stream as a witness: sends what `outgoing` yields, yields what is asked.
+
+        Raises:
+            ConsortiumError: as `append`.
+        """
+
+        async def messages() -> AsyncGenerator[witness_pb2.WitnessSays, None]:
+            async for value in outgoing:
+                yield says_to_message(value)
+
+        async with explained(self._address, self._tls):
+            call = witness_pb2_grpc.WitnessStub(self._open()).Attend(messages())
+            try:
+                async for message in call:
+                    yield asked_from_message(message)
             finally:
                 await cancel(call)
 

@@ -23,7 +23,14 @@ from node.rpc import servicers
 from node.rpc.auth import Admission, MemberOfKey, Rule, nobody
 from node.rpc.gate import Gate
 from node.services import api
-from protos.v1 import control_pb2_grpc, enrolment_pb2_grpc, exchange_pb2_grpc, ledger_pb2_grpc, training_pb2_grpc
+from protos.v1 import (
+    control_pb2_grpc,
+    enrolment_pb2_grpc,
+    exchange_pb2_grpc,
+    ledger_pb2_grpc,
+    training_pb2_grpc,
+    witness_pb2_grpc,
+)
 
 STOP_GRACE_S = 1.0
 CALLS_MAX = 1_000
@@ -35,6 +42,7 @@ KEEPALIVE_TIMEOUT_MS = 10_000
 
 _LEDGER = "consortium.v1.Ledger"
 _EXCHANGE = "consortium.v1.Exchange"
+_WITNESS = "consortium.v1.Witness"
 _ENROLMENT = "consortium.v1.Enrolment"
 _CONTROL = "consortium.v1.Control"
 _TRAINER = "consortium.v1.Trainer"
@@ -69,6 +77,7 @@ async def network_server(
     tls: ServerTls,
     ledger: api.LedgerService,
     exchange: api.ExchangeService,
+    witnesses: api.WitnessService,
     member_of_key: MemberOfKey,
     limits: Limits,
 ) -> Listener:
@@ -81,6 +90,7 @@ async def network_server(
     def add(server: aio.Server) -> None:
         ledger_pb2_grpc.add_LedgerServicer_to_server(servicers.LedgerServicer(ledger), server)
         exchange_pb2_grpc.add_ExchangeServicer_to_server(servicers.ExchangeServicer(exchange), server)
+        witness_pb2_grpc.add_WitnessServicer_to_server(servicers.WitnessServicer(witnesses), server)
 
     check_tls_files(tls.key, tls.certificate, tls.ca_certificate)
     admission = Admission(frozenset({Rule.MEMBER, Rule.PUBLIC}), member_of_key, limits.streams_per_member_max)
@@ -88,7 +98,7 @@ async def network_server(
         [(tls.key, tls.certificate)], root_certificates=tls.ca_certificate, require_client_auth=True
     )
     server = _server(admission, limits.message_bytes_max, CALLS_MAX)
-    return await _start(server, address, credentials, (_LEDGER, _EXCHANGE), add)
+    return await _start(server, address, credentials, (_LEDGER, _EXCHANGE, _WITNESS), add)
 
 
 async def enrolment_server(address: str, tls: ServerTls, enrolment: api.EnrolmentService) -> Listener:

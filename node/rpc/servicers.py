@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from consortium.errors import EncodingError, LimitError
-from node.rpc import convert
+from node.rpc import convert, witness
 from node.rpc.auth import CALLER
 from node.services import api
 from protos.v1 import (
@@ -24,6 +24,8 @@ from protos.v1 import (
     ledger_pb2_grpc,
     training_pb2,
     training_pb2_grpc,
+    witness_pb2,
+    witness_pb2_grpc,
 )
 
 T = TypeVar("T")
@@ -47,9 +49,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
     ) -> AsyncGenerator[ledger_pb2.AppendReply, None]:
         member = _member()
         async for request in request_iterator:
-            index, checkpoint = await self._ledger.append(
-                member, _bounded(request.frame, ENTRY_BYTES_MAX, "frame")
-            )
+            index, checkpoint = await self._ledger.append(member, _bounded(request.frame, FRAME_BYTES_MAX, "frame"))
             yield ledger_pb2.AppendReply(index=index, checkpoint=checkpoint)
 
     async def Follow(
@@ -74,6 +74,22 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServicer):
         async with _ended(incoming()) as messages, _ended(self._exchange.attend(_member(), messages)) as values:
             async for value in values:
                 yield convert.to_member_to_message(value)
+
+
+class WitnessServicer(witness_pb2_grpc.WitnessServicer):
+    def __init__(self, witnesses: api.WitnessService) -> None:
+        self._witnesses = witnesses
+
+    async def Attend(
+        self, request_iterator: AsyncIterator[witness_pb2.WitnessSays], context: Any
+    ) -> AsyncGenerator[witness_pb2.WitnessAsked, None]:
+        async def incoming() -> AsyncGenerator[api.WitnessSays, None]:
+            async for message in request_iterator:
+                yield witness.says_from_message(message)
+
+        async with _ended(incoming()) as messages, _ended(self._witnesses.attend(_member(), messages)) as values:
+            async for value in values:
+                yield witness.asked_to_message(value)
 
 
 class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServicer):
@@ -179,6 +195,9 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def CheckPolicy(self, request: control_pb2.CheckPolicyRequest, context: Any) -> control_pb2.Document:
         return convert.document_to_message(await self._control.check_policy(_path(request.policy_path, "policy_path")))
+
+    async def SeatCommittee(self, request: control_pb2.SeatCommitteeRequest, context: Any) -> control_pb2.Document:
+        return convert.document_to_message(await self._control.seat_committee(list(request.members)))
 
     async def CatalogueApp(self, request: control_pb2.CatalogueAppRequest, context: Any) -> control_pb2.Document:
         return convert.document_to_message(await self._control.catalogue_app(request.name, request.fab))

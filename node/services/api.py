@@ -301,6 +301,10 @@ class ControlService(Protocol):
         """{policy_sha256, clauses: [{id, reason}]}"""
         ...
 
+    async def seat_committee(self, members: Sequence[str]) -> Json:
+        """{committee: [member], quorum, index}: the first committee of witnesses. Coordinator only."""
+        ...
+
     async def catalogue_app(self, name: str, fab: bytes) -> Json:
         """{name, digest, index}. Coordinator only."""
         ...

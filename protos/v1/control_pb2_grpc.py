@@ -86,6 +86,11 @@ class ControlStub:
                 request_serializer=protos_dot_v1_dot_control__pb2.CheckPolicyRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_control__pb2.Document.FromString,
                 _registered_method=True)
+        self.SeatCommittee = channel.unary_unary(
+                '/consortium.v1.Control/SeatCommittee',
+                request_serializer=protos_dot_v1_dot_control__pb2.SeatCommitteeRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_control__pb2.Document.FromString,
+                _registered_method=True)
         self.CatalogueApp = channel.unary_unary(
                 '/consortium.v1.Control/CatalogueApp',
                 request_serializer=protos_dot_v1_dot_control__pb2.CatalogueAppRequest.SerializeToString,
@@ -208,6 +213,12 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckPolicy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SeatCommittee(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -336,6 +347,11 @@ def add_ControlServicer_to_server(servicer, server):
             'CheckPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckPolicy,
                     request_deserializer=protos_dot_v1_dot_control__pb2.CheckPolicyRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_control__pb2.Document.SerializeToString,
+            ),
+            'SeatCommittee': grpc.unary_unary_rpc_method_handler(
+                    servicer.SeatCommittee,
+                    request_deserializer=protos_dot_v1_dot_control__pb2.SeatCommitteeRequest.FromString,
                     response_serializer=protos_dot_v1_dot_control__pb2.Document.SerializeToString,
             ),
             'CatalogueApp': grpc.unary_unary_rpc_method_handler(
@@ -670,6 +686,33 @@ class Control:
             target,
             '/consortium.v1.Control/CheckPolicy',
             protos_dot_v1_dot_control__pb2.CheckPolicyRequest.SerializeToString,
+            protos_dot_v1_dot_control__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SeatCommittee(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consortium.v1.Control/SeatCommittee',
+            protos_dot_v1_dot_control__pb2.SeatCommitteeRequest.SerializeToString,
             protos_dot_v1_dot_control__pb2.Document.FromString,
             options,
             channel_credentials,

@@ -45,6 +45,7 @@ class ControlStub:
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListDatasetsRequest, _control_pb2.Document]
     ShowBudget: _grpc.UnaryUnaryMultiCallable[_control_pb2.ShowBudgetRequest, _control_pb2.Document]
     CheckPolicy: _grpc.UnaryUnaryMultiCallable[_control_pb2.CheckPolicyRequest, _control_pb2.Document]
+    SeatCommittee: _grpc.UnaryUnaryMultiCallable[_control_pb2.SeatCommitteeRequest, _control_pb2.Document]
     CatalogueApp: _grpc.UnaryUnaryMultiCallable[_control_pb2.CatalogueAppRequest, _control_pb2.Document]
     ApproveApp: _grpc.UnaryUnaryMultiCallable[_control_pb2.ApproveAppRequest, _control_pb2.Document]
     ExplainJob: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainJobRequest, _control_pb2.Document]
@@ -75,6 +76,7 @@ class ControlAsyncStub(ControlStub):
     ListDatasets: _aio.UnaryUnaryMultiCallable[_control_pb2.ListDatasetsRequest, _control_pb2.Document]  # type: ignore[assignment]
     ShowBudget: _aio.UnaryUnaryMultiCallable[_control_pb2.ShowBudgetRequest, _control_pb2.Document]  # type: ignore[assignment]
     CheckPolicy: _aio.UnaryUnaryMultiCallable[_control_pb2.CheckPolicyRequest, _control_pb2.Document]  # type: ignore[assignment]
+    SeatCommittee: _aio.UnaryUnaryMultiCallable[_control_pb2.SeatCommitteeRequest, _control_pb2.Document]  # type: ignore[assignment]
     CatalogueApp: _aio.UnaryUnaryMultiCallable[_control_pb2.CatalogueAppRequest, _control_pb2.Document]  # type: ignore[assignment]
     ApproveApp: _aio.UnaryUnaryMultiCallable[_control_pb2.ApproveAppRequest, _control_pb2.Document]  # type: ignore[assignment]
     ExplainJob: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainJobRequest, _control_pb2.Document]  # type: ignore[assignment]
@@ -160,6 +162,13 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     def CheckPolicy(
         self,
         request: _control_pb2.CheckPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Document, _abc.Awaitable[_control_pb2.Document]]: ...
+
+    @_abc_1.abstractmethod
+    def SeatCommittee(
+        self,
+        request: _control_pb2.SeatCommitteeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.Document, _abc.Awaitable[_control_pb2.Document]]: ...
 

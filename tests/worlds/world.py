@@ -60,6 +60,10 @@ class World:
             self.ledger.add(self.coordinator, "admission", {"member": identity.hex(), "enrolment": leaf.hex()})
         return self
 
+    def seat(self) -> World:
+        self.ledger.add(self.coordinator, "committee", {"members": [identity.hex() for identity in self.ids]})
+        return self
+
     def offer(self, **fields: Any) -> World:
         for member in self.members:
             self.ledger.add(member, "dataset", documents.offer(**fields))
@@ -213,7 +217,7 @@ class World:
 
 @functools.cache
 def _built() -> tuple[World, bytes, bytes]:
-    world = World().found().join().offer().approve()
+    world = World().found().join().seat().offer().approve()
     statistic = world.ask()
     world.be_refused()
     return world, statistic, world.train()
