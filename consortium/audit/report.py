@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from consortium.audit.checks import check_heads, check_job
 from consortium.audit.figures import figures_of
 from consortium.audit.findings import NOT_EVALUATED, AuditReport, Export, Finding
+from consortium.encoding import Json
 from consortium.ledger.entry import Entry
 from consortium.ledger.merkle import leaf_hash
 from consortium.replay import Replay, Step
