@@ -47,7 +47,7 @@ class Heard:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def attended(self, member: bytes) -> None:
-        """A member's stream began: nothing to do here."""
+        self.changed.set()
 
     def lost(self, member: bytes) -> None:
         for (_, of), call in self.calls.items():
@@ -270,7 +270,7 @@ class Jobs:
         roster = set(job.permitted())
         first = max((number for _, number in job.spends), default=-1) + 1
         for number in range(first, STATISTIC_ROUNDS_MAX):
-            present = tuple(sorted(roster & self._hub.attending))
+            present = await self._present(roster)
             if len(present) < job.members_min:
                 break
             out = await self._round(job, number, present)
@@ -283,6 +283,17 @@ class Jobs:
             where=f"job {job.id.hex()}",
             mend="See 'consortium member list' for who attends, and launch it again.",
         )
+
+    async def _present(self, roster: set[bytes]) -> tuple[bytes, ...]:
+        """Who of the roster attends; those who are away, as all are after our restart, get time to come back."""
+        try:
+            async with asyncio.timeout(self._patience.sum_s):
+                while not roster <= self._hub.attending:
+                    self._heard.changed.clear()
+                    await self._heard.changed.wait()
+        except TimeoutError:
+            log("sum.members-away", count=len(roster - self._hub.attending))
+        return tuple(sorted(roster & self._hub.attending))
 
     async def _round(self, job: Job, number: int, roster: tuple[bytes, ...]) -> Json | frozenset[bytes]:
         """The result document; or, if the sum stayed masked, the members that left it."""
