@@ -9,7 +9,8 @@ from typing import Any
 
 from consortium.encoding import Json
 from consortium.keys import Signer
-from consortium.ledger.checkpoint import Checkpoint, sign_checkpoint
+from consortium.ledger.checkpoint import Checkpoint, add_signature, format_note, parse_note, sign_checkpoint
+from consortium.ledger.cosignature import cosign, witness_name
 from consortium.ledger.entry import NO_PREVIOUS, Draft, Entry, Head, write_entry
 from consortium.replay import Replay
 from consortium.state import State
@@ -26,6 +27,7 @@ class Ledger:
     def __init__(self) -> None:
         self.replay = Replay()
         self.frames: list[bytes] = []
+        self.witnesses: tuple[Signer, ...] = ()
         self._keys = itertools.count()
 
     @classmethod
@@ -80,7 +82,12 @@ class Ledger:
         return "" if step.fault is None else step.fault.code
 
     def note(self, signer: Signer, *, origin: str = "", size: int | None = None) -> bytes:
-        """A signed checkpoint over the first `size` entries."""
+        """A signed checkpoint over the first `size` entries, cosigned by those of `witnesses` who are its committee."""
         size = self.state.size if size is None else size
         origin = origin or self.state.charter["origin"]
-        return sign_checkpoint(Checkpoint(origin, size, self.replay.tree.root(size)), signer, origin).encode()
+        note = parse_note(sign_checkpoint(Checkpoint(origin, size, self.replay.tree.root(size)), signer, origin))
+        for witness in self.witnesses:
+            if witness.key_id in self.state.committee_at(size):
+                line = cosign(note.text, witness, witness_name(origin, witness.key_id), timestamp=1)
+                note = add_signature(note, line)
+        return format_note(note).encode()

@@ -37,6 +37,7 @@ class World:
         self.coordinator = SigningKey(b"\x01" * 32)
         self.members = sorted((SigningKey(bytes([2 + i]) * 32) for i in range(4)), key=lambda key: key.key_id)
         self.ledger = Ledger()
+        self.ledger.witnesses = tuple(self.members)
         self.transcripts: dict[str, bytes] = {}
 
     @property
@@ -211,8 +212,13 @@ class World:
             "postings": [posting.to_json() for posting in postings],
         }
 
+    def note(self, size: int | None = None) -> bytes:
+        """A checkpoint of the log that its committee has cosigned."""
+        self.ledger.witnesses = tuple(self.members)
+        return self.ledger.note(self.coordinator, size=size)
+
     def export(self) -> Export:
-        return Export(self.ledger.note(self.coordinator), tuple(self.ledger.frames), dict(self.transcripts))
+        return Export(self.note(), tuple(self.ledger.frames), dict(self.transcripts))
 
 
 @functools.cache
