@@ -69,6 +69,8 @@ class Nodes:
 
     def __exit__(self, *_: object) -> None:
         stop(node.process.pid for node in self.running.values())
+        for node in self.running.values():
+            node.process.wait()
 
     def start(self, name: str, home: Path) -> NodeProcess:
         """Starts the node of a folder."""
