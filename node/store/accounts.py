@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select
 from sqlmodel import col
 
 from consortium.errors import BudgetError
 from node.ports import Reservation
-from node.store.database import Database, replace
+from node.store.database import Database
+from node.store.sealed import add, replace
 from node.store.tables import AccountRow, ReservationRow
 
 RHO_MICRO_MAX = 2**53 - 1
@@ -35,24 +36,19 @@ class SqlAccounts:
         await self._database.run(lambda connection: _reserve(connection, wanted, cap_rho_micro, unfinished_max))
 
     async def spent(self, lineage: str) -> int:
-        return await self._database.run(lambda connection: _spent(connection, lineage))
+        return await self._database.read(lambda connection: _spent(connection, lineage))
 
     async def entries(self, lineage: str) -> list[Reservation]:
-        return await self._database.run(lambda connection: _entries(connection, lineage))
+        return await self._database.read(lambda connection: _entries(connection, lineage))
 
     async def raise_to(self, lineage: str, rho_micro: int) -> None:
         await self._database.run(lambda connection: _raise_to(connection, lineage, rho_micro))
 
     async def mark_finished(self, job: bytes, round_number: int) -> None:
-        statement = (
-            update(ReservationRow)
-            .where(col(ReservationRow.job) == job, col(ReservationRow.round) == round_number)
-            .values(finished=True)
-        )
-        await self._database.run(lambda connection: connection.execute(statement))
+        await self._database.run(lambda connection: _mark_finished(connection, job, round_number))
 
     async def unfinished(self, requester: bytes) -> int:
-        return await self._database.run(lambda connection: _unfinished(connection, requester))
+        return await self._database.read(lambda connection: _unfinished(connection, requester))
 
 
 def _reserve(connection: Connection, wanted: Reservation, cap_rho_micro: int, unfinished_max: int) -> None:
@@ -97,7 +93,7 @@ def _insert(connection: Connection, wanted: Reservation, place: str) -> None:
         requester=wanted.requester,
         finished=False,
     )
-    connection.execute(insert(ReservationRow), row.model_dump())
+    add(connection, row)
 
 
 def _spent(connection: Connection, lineage: str) -> int:
@@ -116,6 +112,12 @@ def _entries(connection: Connection, lineage: str) -> list[Reservation]:
         Reservation(row.lineage, row.job, row.round, row.rho_micro, row.delta, row.requester, row.finished)
         for row in connection.execute(query)
     ]
+
+
+def _mark_finished(connection: Connection, job: bytes, round_number: int) -> None:
+    query = select(ReservationRow).where(col(ReservationRow.job) == job, col(ReservationRow.round) == round_number)
+    for row in connection.execute(query).mappings().all():
+        replace(connection, ReservationRow(**{**row, "finished": True}))
 
 
 def _unfinished(connection: Connection, requester: bytes) -> int:

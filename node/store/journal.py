@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, insert, select
+from sqlalchemy import Connection, and_, select
 from sqlmodel import col
 
 from consortium.errors import SecureSumError
 from consortium.keys import KEY_ID_BYTES
-from node.store.database import Database, replace
+from node.store.database import Database
+from node.store.sealed import add, replace
 from node.store.tables import InputRow, RoundRow, VoteRow
 
 NO_MODEL = bytes(32)
@@ -57,7 +58,7 @@ class SqlRoundJournal:
             raise SecureSumError("The round was begun with another input model or roster.", where=f"round {row.round}")
         _check_not_voted_elsewhere(connection, row.dataset, row.input_model, row.job, row.round)
         if recorded is None:
-            connection.execute(insert(InputRow), row.model_dump())
+            add(connection, row)
 
     def _record_vote(self, connection: Connection, row: VoteRow) -> None:
         inputs = connection.execute(
@@ -76,7 +77,7 @@ class SqlRoundJournal:
             select(col(VoteRow.survivors)).where(col(VoteRow.job) == row.job, col(VoteRow.round) == row.round)
         ).scalar_one_or_none()
         if voted is None:
-            connection.execute(insert(VoteRow), row.model_dump())
+            add(connection, row)
         elif voted != row.survivors:
             raise SecureSumError(
                 "This node signed another survivor set for this round.",

@@ -5,19 +5,19 @@ What is stored is proved at open and at each append from the bytes read back, ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, delete, insert, select
-from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlmodel import col
 
-from consortium.errors import CheckpointError, ForkError, LimitError, NotFoundError
+from consortium.errors import CheckpointError, ConfigError, ForkError, LimitError, NotFoundError
 from consortium.ledger.checkpoint import Checkpoint, parse_checkpoint, parse_note
 from consortium.ledger.entry import Head
 from consortium.ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from consortium.ledger.tiles import ENTRY_BYTES_MAX
 from node.ports import StoredEntry
 from node.store.database import Database
+from node.store.faults import damage_declared, declared
 from node.store.head import HeadFile
 from node.store.tables import CheckpointRow, EntryRow
 
@@ -34,8 +34,7 @@ class SqlLedgerStore:
     def __init__(self, database: Database, head: HeadFile, frontier: Frontier, note: bytes | None) -> None:
         self._database = database
         self._head = head
-        self._frontier = frontier
-        self._note = note
+        self._stored = (frontier, note)  # replaced as one, by the writer thread, once it is on disk
 
     @classmethod
     async def open(cls, database: Database) -> SqlLedgerStore:
@@ -44,6 +43,7 @@ class SqlLedgerStore:
         Raises:
             ForkError: an entry or checkpoint was changed or lost, or the log is behind the head file, as it is after
                 a backup was restored.
+            UnavailableError: the machine or the server is at fault.
         """
         head = HeadFile(database.path.with_name("head"))
         frontier, note = await database.on_writer(lambda: _verified(database, head))
@@ -53,30 +53,39 @@ class SqlLedgerStore:
         await self._database.on_writer(lambda: self._append(entries, checkpoint))
 
     async def size(self) -> int:
-        return await self._database.on_writer(lambda: self._frontier.size)
+        return self._stored[0].size
 
     async def entries(self, start: int, end: int) -> list[bytes]:
         if not 0 <= start <= end <= await self.size():
             raise NotFoundError("The log has no such range of entries.", mend="Ask within the size of the checkpoint.")
-        return await self._database.run(lambda connection: _frames(connection, start, end))
+        # What is stored never changes, so a long range is read in many short queries: one long one would keep SQLite's
+        # write-ahead log from being emptied.
+        frames: list[bytes] = []
+        for first in range(start, end, _CHUNK):
+            frames += await self._database.read(_reading(first, min(first + _CHUNK, end)))
+        return frames
 
     async def checkpoint(self) -> bytes | None:
-        return await self._database.on_writer(lambda: self._note)
+        return self._stored[1]
 
     async def leaf_hashes(self) -> list[bytes]:
-        query = select(col(EntryRow.leaf_hash)).order_by(col(EntryRow.index))
-        return await self._database.run(lambda connection: list(connection.execute(query).scalars()))
+        query = select(col(EntryRow.leaf_hash)).order_by(col(EntryRow.index)).limit(await self.size())
+        return await self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
     def _append(self, entries: Sequence[StoredEntry], note: bytes) -> None:
         checkpoint = parse_checkpoint(parse_note(note).text)
-        frontier = self._database.transact(lambda connection: self._insert(connection, entries, note, checkpoint))
-        self._frontier, self._note = frontier, note
-        self._head.write(Head(checkpoint.size, checkpoint.root))
+        head = Head(checkpoint.size, checkpoint.root)
+        frontier = self._database.transact(
+            lambda connection: self._insert(connection, entries, note, checkpoint),
+            acknowledge=lambda _: self._head.write(head),
+        )
+        self._stored = (frontier, note)
 
     def _insert(
         self, connection: Connection, entries: Sequence[StoredEntry], note: bytes, checkpoint: Checkpoint
     ) -> Frontier:
-        start, end = self._frontier.size, self._frontier.size + len(entries)
+        before, _ = self._stored
+        start, end = before.size, before.size + len(entries)
         if [entry.index for entry in entries] != list(range(start, end)):
             raise ForkError("The entries do not continue the stored log.", where=f"entry {start}", mend=_MEND)
         if any(len(entry.frame) > ENTRY_BYTES_MAX for entry in entries):
@@ -84,7 +93,7 @@ class SqlLedgerStore:
         if entries:
             connection.execute(insert(EntryRow), [_row(entry) for entry in entries])
         stored = _frames(connection, start, end)
-        frontier = self._frontier.extend(leaf_hash(frame) for frame in stored)
+        frontier = before.extend(leaf_hash(frame) for frame in stored)
         if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
             raise ForkError("The checkpoint is not that of the stored entries.", where=f"size {end}", mend=_MEND)
         connection.execute(delete(CheckpointRow))
@@ -96,6 +105,10 @@ def _row(entry: StoredEntry) -> dict[str, object]:
     return {"index": entry.index, "leaf_hash": leaf_hash(entry.frame), "frame": entry.frame}
 
 
+def _reading(start: int, end: int) -> Callable[[Connection], list[bytes]]:
+    return lambda connection: _frames(connection, start, end)
+
+
 def _frames(connection: Connection, start: int, end: int) -> list[bytes]:
     index = col(EntryRow.index)
     query = select(col(EntryRow.frame)).where(index >= start, index < end).order_by(index)
@@ -105,11 +118,10 @@ def _frames(connection: Connection, start: int, end: int) -> list[bytes]:
 def _verified(database: Database, head_file: HeadFile) -> tuple[Frontier, bytes | None]:
     head = head_file.read()
     try:
-        frontier, at_head, note = database.transact(lambda connection: _replay(connection, head))
-    except OperationalError:  # The machine's fault (no space, no permission), which says nothing about the log.
-        raise
-    except DatabaseError as error:
-        raise ForkError("The stored log cannot be read.", where=str(database.path), mend=_MEND) from error
+        with damage_declared(database.place):
+            frontier, at_head, note = database.transact(lambda connection: _replay(connection, head))
+    except ConfigError as error:
+        raise ForkError("The stored log cannot be read.", where=database.place, mend=_MEND) from error
     _check_note(frontier, note)
     if head is None and frontier.size:
         raise ForkError("The head file is missing beside a stored log.", where=str(head_file.path), mend=_MEND)
@@ -120,7 +132,10 @@ def _verified(database: Database, head_file: HeadFile) -> tuple[Frontier, bytes 
             where=f"acknowledged size {head.size}, stored size {frontier.size}",
             mend=_MEND,
         )
-    head_file.write(Head(frontier.size, frontier.root()))
+    now = Head(frontier.size, frontier.root())
+    if now != head:
+        with declared(database.place):
+            head_file.write(now)
     return frontier, note
 
 
@@ -133,11 +148,13 @@ def _replay(connection: Connection, head: Head | None) -> tuple[Frontier, Head |
         if head is not None and 0 <= head.size - frontier.size - 1 < len(hashes):
             at_head = Head(head.size, frontier.extend(hashes[: head.size - frontier.size]).root())
         frontier = frontier.extend(hashes)
-    note = connection.execute(select(col(CheckpointRow.note))).scalar_one_or_none()
-    return frontier, at_head, note
+    notes = list(connection.execute(select(col(CheckpointRow.note))).scalars())
+    if len(notes) > 1 or not all(isinstance(note, bytes) for note in notes):
+        raise _damaged_checkpoint()
+    return frontier, at_head, notes[0] if notes else None
 
 
-def _rows(connection: Connection, start: int) -> list[tuple[int, tuple[int, bytes, bytes]]]:
+def _rows(connection: Connection, start: int) -> list[tuple[int, tuple[object, object, object]]]:
     index = col(EntryRow.index)
     query = (
         select(index, col(EntryRow.leaf_hash), col(EntryRow.frame)).where(index >= start).order_by(index).limit(_CHUNK)
@@ -145,10 +162,11 @@ def _rows(connection: Connection, start: int) -> list[tuple[int, tuple[int, byte
     return list(enumerate(((row[0], row[1], row[2]) for row in connection.execute(query)), start))
 
 
-def _proved(row_index: int, index: int, stored: bytes, frame: bytes) -> bytes:
-    if row_index != index or leaf_hash(frame) != stored:
+def _proved(row_index: object, index: int, stored: object, frame: object) -> bytes:
+    # A flipped bit can make a text or a number of what was stored as bytes.
+    if row_index != index or not isinstance(frame, bytes) or leaf_hash(frame) != stored:
         raise ForkError("An entry of the stored log was changed or lost.", where=f"entry {index}", mend=_MEND)
-    return stored
+    return leaf_hash(frame)
 
 
 def _check_note(frontier: Frontier, note: bytes | None) -> None:
@@ -159,10 +177,14 @@ def _check_note(frontier: Frontier, note: bytes | None) -> None:
     try:
         checkpoint = parse_checkpoint(parse_note(note).text)
     except CheckpointError as error:
-        raise ForkError("The checkpoint of the stored log is damaged.", where="checkpoint", mend=_MEND) from error
+        raise _damaged_checkpoint() from error
     if (checkpoint.size, checkpoint.root) != (frontier.size, frontier.root()):
         raise ForkError(
             "The stored entries are not those of the stored checkpoint.",
             where=f"checkpoint size {checkpoint.size}, stored size {frontier.size}",
             mend=_MEND,
         )
+
+
+def _damaged_checkpoint() -> ForkError:
+    return ForkError("The checkpoint of the stored log is damaged.", where="checkpoint", mend=_MEND)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select
 from sqlmodel import col
 
 from consortium.errors import InvitationError, LimitError, NotFoundError, RequestError, SecureSumError
 from node.ports import Clock, StoredDataset
-from node.store.database import Database, replace
+from node.store.database import Database
+from node.store.sealed import add, replace
 from node.store.tables import AnswerRow, DatasetRow, InvitationRow, MemberRow, SettingRow, TranscriptRow
 
 TRANSCRIPT_BYTES_MAX = 1 << 29
@@ -26,7 +27,7 @@ class SqlMembers:
 
     async def accepted(self) -> frozenset[bytes]:
         query = select(col(MemberRow.key_id))
-        return await self._database.run(lambda connection: frozenset(connection.execute(query).scalars()))
+        return await self._database.read(lambda connection: frozenset(connection.execute(query).scalars()))
 
 
 class SqlInvitations:
@@ -53,7 +54,7 @@ class SqlSettings:
 
     async def get(self, name: str) -> str | None:
         query = select(col(SettingRow.value)).where(col(SettingRow.name) == name)
-        return await self._database.run(lambda connection: connection.execute(query).scalar_one_or_none())
+        return await self._database.read(lambda connection: connection.execute(query).scalar_one_or_none())
 
     async def set(self, name: str, value: str) -> None:
         await self._database.run(lambda connection: replace(connection, SettingRow(name=name, value=value)))
@@ -76,7 +77,7 @@ class SqlDatasets:
         return found[0]
 
     async def list(self) -> tuple[StoredDataset, ...]:
-        return await self._database.run(_datasets)
+        return await self._database.read(_datasets)
 
 
 class SqlAnswers:
@@ -86,7 +87,7 @@ class SqlAnswers:
         self._database = database
 
     async def get(self, request_sha256: bytes) -> bytes | None:
-        return await self._database.run(lambda connection: _answer(connection, request_sha256))
+        return await self._database.read(lambda connection: _answer(connection, request_sha256))
 
     async def put(self, request_sha256: bytes, answer: bytes) -> None:
         row = AnswerRow(request_sha256=request_sha256, answer=answer)
@@ -109,9 +110,11 @@ class SqlTranscripts:
 
     async def get(self, digest: bytes) -> bytes:
         query = select(col(TranscriptRow.transcript)).where(col(TranscriptRow.digest) == digest)
-        transcript = await self._database.run(lambda connection: connection.execute(query).scalar_one_or_none())
+        transcript = await self._database.read(lambda connection: connection.execute(query).scalar_one_or_none())
         if transcript is None:
             raise NotFoundError("The transcript is not stored here.", mend="Ask the coordinator for it.")
+        if hashlib.sha256(transcript).digest() != digest:
+            raise SecureSumError("The stored transcript is damaged.", mend="Ask the coordinator for it.")
         return transcript
 
 
@@ -119,27 +122,28 @@ def _invite(connection: Connection, row: InvitationRow) -> None:
     query = select(col(InvitationRow.expires)).where(col(InvitationRow.secret_sha256) == row.secret_sha256)
     if connection.execute(query).first() is not None:
         raise InvitationError("An invitation with this secret exists.", mend="Draw a new secret.")
-    connection.execute(insert(InvitationRow), row.model_dump())
+    add(connection, row)
 
 
 def _redeem(connection: Connection, digest: bytes, now: int) -> str:
-    this = col(InvitationRow.secret_sha256) == digest
-    query = select(col(InvitationRow.expires), col(InvitationRow.legal_name), col(InvitationRow.redeemed)).where(this)
-    found = connection.execute(query).one_or_none()
+    query = select(InvitationRow).where(col(InvitationRow.secret_sha256) == digest)
+    found = connection.execute(query).mappings().one_or_none()
     if found is None:
         raise InvitationError("The invitation is not known here.", mend="Ask this consortium's coordinator for one.")
-    expires, legal_name, redeemed = found
-    if redeemed is not None:
+    invitation = InvitationRow(**found)
+    if invitation.redeemed is not None:
         raise InvitationError("The invitation was used before.", mend="Ask the coordinator for a new one.")
-    if now >= expires:
+    if now >= invitation.expires:
         raise InvitationError("The invitation has expired.", mend="Ask the coordinator for a new one.")
-    connection.execute(update(InvitationRow).where(this).values(redeemed=now))
-    return str(legal_name)
+    invitation.redeemed = now
+    replace(connection, invitation)
+    return invitation.legal_name
 
 
 def _datasets(connection: Connection) -> tuple[StoredDataset, ...]:
-    rows = connection.execute(select(DatasetRow).order_by(col(DatasetRow.name)))
-    return tuple(StoredDataset(row.name, row.path, row.descriptor_json, row.policy_text) for row in rows)
+    rows = connection.execute(select(DatasetRow))
+    datasets = (StoredDataset(row.name, row.path, row.descriptor_json, row.policy_text) for row in rows)
+    return tuple(sorted(datasets, key=lambda dataset: dataset.name))  # databases differ in the order of texts
 
 
 def _answer(connection: Connection, request_sha256: bytes) -> bytes | None:
@@ -150,6 +154,6 @@ def _answer(connection: Connection, request_sha256: bytes) -> bytes | None:
 def _put_answer(connection: Connection, row: AnswerRow) -> None:
     released = _answer(connection, row.request_sha256)
     if released is None:
-        connection.execute(insert(AnswerRow), row.model_dump())
+        add(connection, row)
     elif released != row.answer:
         raise RequestError("Another answer was released for this request.", mend="Return the released one.")

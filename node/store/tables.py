@@ -1,12 +1,20 @@
-"""The tables of a node's store, as SQLModel rows. Digests, key ids and job ids are 32 bytes."""
+"""The tables of a node's store, as SQLModel rows. Digests, key ids and job ids are 32 bytes.
+
+A change here needs a migration (node/store/migrations). Rows are written by node/store/sealed.py, but for those of the
+log, which its Merkle root protects.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from sqlalchemy import BigInteger, Integer
 from sqlmodel import Field, SQLModel
 
 METADATA = SQLModel.metadata
+
+# Every INTEGER of SQLite has 64 bits; only under this name does a primary key become the row id.
+_BIG: Any = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class EntryRow(SQLModel, table=True):
@@ -14,7 +22,7 @@ class EntryRow(SQLModel, table=True):
 
     __tablename__: ClassVar[str] = "entry"
 
-    index: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    index: int = Field(primary_key=True, sa_type=_BIG, sa_column_kwargs={"autoincrement": False})
     leaf_hash: bytes
     frame: bytes
 
@@ -24,7 +32,7 @@ class CheckpointRow(SQLModel, table=True):
 
     __tablename__: ClassVar[str] = "checkpoint"
 
-    size: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    size: int = Field(primary_key=True, sa_type=_BIG, sa_column_kwargs={"autoincrement": False})
     note: bytes
 
 
@@ -66,7 +74,7 @@ class AccountRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "account"
 
     lineage: str = Field(primary_key=True)
-    spent_rho_micro: int
+    spent_rho_micro: int = Field(sa_type=_BIG)
 
 
 class ReservationRow(SQLModel, table=True):
@@ -78,7 +86,7 @@ class ReservationRow(SQLModel, table=True):
     job: bytes = Field(primary_key=True)
     round: int = Field(primary_key=True)
     sequence: int = Field(unique=True)
-    rho_micro: int | None
+    rho_micro: int | None = Field(sa_type=_BIG, nullable=True)
     delta: str
     requester: bytes = Field(index=True)
     finished: bool
@@ -98,9 +106,9 @@ class InvitationRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "invitation"
 
     secret_sha256: bytes = Field(primary_key=True)
-    expires: int
+    expires: int = Field(sa_type=_BIG)
     legal_name: str
-    redeemed: int | None
+    redeemed: int | None = Field(sa_type=_BIG, nullable=True)
 
 
 class SettingRow(SQLModel, table=True):
@@ -139,3 +147,12 @@ class TranscriptRow(SQLModel, table=True):
 
     digest: bytes = Field(primary_key=True)
     transcript: bytes
+
+
+class SealRow(SQLModel, table=True):
+    """The one row that says how often the tables but the log's were changed, and what their rows hash to."""
+
+    __tablename__: ClassVar[str] = "seal"
+
+    changes: int = Field(primary_key=True, sa_type=_BIG, sa_column_kwargs={"autoincrement": False})
+    digest: bytes
