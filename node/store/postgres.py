@@ -6,7 +6,7 @@ import importlib.util
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from consortium.errors import ConfigError
@@ -14,6 +14,8 @@ from node.store.faults import damage_declared, unavailable
 
 DRIVER = "postgresql+psycopg"
 CONNECT_S = 10
+LOCK_S = 3
+_LOCK_NOT_AVAILABLE = "55P03"
 _LOCK = int.from_bytes(b"consorti", signed=True)
 
 
@@ -93,12 +95,19 @@ def _check_durable(connection: Connection, where: str) -> None:
 
 
 def _take_lock(connection: Connection, where: str) -> None:
-    if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}).scalar_one():
+    # The server takes a moment to notice that the former holder was killed.
+    connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_S}s'")
+    try:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
         raise ConfigError(
             "Another process uses this database.",
             where=where,
             mend="Stop the node that runs on it; each node has a database of its own.",
-        )
+        ) from error
+    connection.exec_driver_sql("SET lock_timeout = 0")
 
 
 def _parsed(url: str) -> URL:

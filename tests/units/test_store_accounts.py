@@ -15,7 +15,7 @@ import pytest
 from consortium.errors import BudgetError
 from node.ports import Accounts, Reservation
 from node.store.accounts import RHO_MICRO_MAX, SqlAccounts
-from node.store.database import Database
+from tests.worlds.stores import Place
 
 JOB, OTHER_JOB = b"\x01" * 32, b"\x02" * 32
 ASKER, OTHER_ASKER = b"\x0a" * 32, b"\x0b" * 32
@@ -28,7 +28,7 @@ from node.store.accounts import SqlAccounts
 from node.store.database import Database
 
 async def main():
-    database = await Database.open(Path(sys.argv[1]))
+    database = await Database.open(Path(sys.argv[1]), sys.argv[2])
     await SqlAccounts(database).reserve("wind", bytes(32), 0, 70, 100, "1e-6", requester=bytes(32), unfinished_max=9)
     print("reserved", flush=True)
     await asyncio.sleep(60)
@@ -38,8 +38,8 @@ asyncio.run(main())
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Accounts]:
-    database = await Database.open(folder / "node.db")
+async def opened(place: Place) -> AsyncIterator[Accounts]:
+    database = await place.open()
     try:
         yield SqlAccounts(database)
     finally:
@@ -62,13 +62,13 @@ async def reserve(
     )
 
 
-async def test_a_reservation_is_there_after_reopening(tmp_path: Path) -> None:
-    async with opened(tmp_path) as accounts:
+async def test_a_reservation_is_there_after_reopening(place: Place) -> None:
+    async with opened(place) as accounts:
         assert await accounts.spent("wind") == 0
         await reserve(accounts, 30)
         await reserve(accounts, None, round_number=1)
         await reserve(accounts, 5, job=OTHER_JOB, lineage="solar")
-    async with opened(tmp_path) as accounts:
+    async with opened(place) as accounts:
         assert (await accounts.spent("wind"), await accounts.spent("solar")) == (30, 5)
         assert await accounts.entries("wind") == [
             Reservation("wind", JOB, 0, 30, "1e-6", ASKER, finished=False),
@@ -76,8 +76,8 @@ async def test_a_reservation_is_there_after_reopening(tmp_path: Path) -> None:
         ]
 
 
-async def test_the_cap_can_be_reached_and_not_exceeded(tmp_path: Path) -> None:
-    async with opened(tmp_path) as accounts:
+async def test_the_cap_can_be_reached_and_not_exceeded(place: Place) -> None:
+    async with opened(place) as accounts:
         await reserve(accounts, 60)
         with pytest.raises(BudgetError, match="does not cover"):
             await reserve(accounts, 41, round_number=1)
@@ -89,22 +89,22 @@ async def test_the_cap_can_be_reached_and_not_exceeded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rho", [0, -5, RHO_MICRO_MAX + 1])
-async def test_a_cost_that_is_not_positive_or_too_large_is_refused(tmp_path: Path, rho: int) -> None:
-    async with opened(tmp_path) as accounts:
+async def test_a_cost_that_is_not_positive_or_too_large_is_refused(place: Place, rho: int) -> None:
+    async with opened(place) as accounts:
         with pytest.raises(BudgetError, match="not a positive number"):
             await reserve(accounts, rho, cap=2**60)
 
 
-async def test_a_round_is_reserved_once(tmp_path: Path) -> None:
-    async with opened(tmp_path) as accounts:
+async def test_a_round_is_reserved_once(place: Place) -> None:
+    async with opened(place) as accounts:
         await reserve(accounts, 10)
         with pytest.raises(BudgetError, match="reserved before"):
             await reserve(accounts, 10)
         assert await accounts.spent("wind") == 10
 
 
-async def test_concurrent_reservations_cannot_overspend(tmp_path: Path) -> None:
-    async with opened(tmp_path) as accounts:
+async def test_concurrent_reservations_cannot_overspend(place: Place) -> None:
+    async with opened(place) as accounts:
         attempts = [reserve(accounts, 7, round_number=number) for number in range(40)]
         outcomes = await asyncio.gather(*attempts, return_exceptions=True)
         assert sum(outcome is None for outcome in outcomes) == 14
@@ -112,8 +112,8 @@ async def test_concurrent_reservations_cannot_overspend(tmp_path: Path) -> None:
         assert await accounts.spent("wind") == 98
 
 
-async def test_finishing_a_round_gives_nothing_back(tmp_path: Path) -> None:
-    async with opened(tmp_path) as accounts:
+async def test_finishing_a_round_gives_nothing_back(place: Place) -> None:
+    async with opened(place) as accounts:
         await reserve(accounts, 90)
         await accounts.mark_finished(JOB, 0)
         assert await accounts.spent("wind") == 90
@@ -121,8 +121,8 @@ async def test_finishing_a_round_gives_nothing_back(tmp_path: Path) -> None:
             await reserve(accounts, 20, round_number=1)
 
 
-async def test_unfinished_rounds_are_capped_per_requester(tmp_path: Path) -> None:
-    async with opened(tmp_path) as accounts:
+async def test_unfinished_rounds_are_capped_per_requester(place: Place) -> None:
+    async with opened(place) as accounts:
         await reserve(accounts, 1, round_number=0, unfinished_max=2)
         await reserve(accounts, None, round_number=1, unfinished_max=2)
         assert await accounts.unfinished(ASKER) == 2
@@ -134,8 +134,8 @@ async def test_unfinished_rounds_are_capped_per_requester(tmp_path: Path) -> Non
         assert [entry.finished for entry in await accounts.entries("wind")] == [True, False, False, False]
 
 
-async def test_the_account_is_raised_to_the_ledgers_and_never_lowered(tmp_path: Path) -> None:
-    async with opened(tmp_path) as accounts:
+async def test_the_account_is_raised_to_the_ledgers_and_never_lowered(place: Place) -> None:
+    async with opened(place) as accounts:
         await reserve(accounts, 30)
         await accounts.raise_to("wind", 80)
         await accounts.raise_to("wind", 10)
@@ -146,8 +146,8 @@ async def test_the_account_is_raised_to_the_ledgers_and_never_lowered(tmp_path: 
                 await reserve(accounts, 21, round_number=1, lineage=lineage)
 
 
-def reserve_in_a_child_and_kill_it(path: Path) -> None:
-    command = [sys.executable, "-c", RESERVE_THEN_WAIT, str(path)]
+def reserve_in_a_child_and_kill_it(place: Place) -> None:
+    command = [sys.executable, "-c", RESERVE_THEN_WAIT, *place.arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
@@ -157,9 +157,9 @@ def reserve_in_a_child_and_kill_it(path: Path) -> None:
     assert child.returncode == -signal.SIGKILL
 
 
-async def test_a_node_killed_after_reserving_never_regains_it(tmp_path: Path) -> None:
-    reserve_in_a_child_and_kill_it(tmp_path / "node.db")
-    async with opened(tmp_path) as accounts:
+async def test_a_node_killed_after_reserving_never_regains_it(place: Place) -> None:
+    reserve_in_a_child_and_kill_it(place)
+    async with opened(place) as accounts:
         assert await accounts.spent("wind") == 70
         with pytest.raises(BudgetError, match="does not cover"):
             await reserve(accounts, 31)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 from consortium.errors import SecureSumError
 from node.ports import RoundJournal
-from node.store.database import Database
 from node.store.journal import NO_MODEL, SqlRoundJournal
+from tests.worlds.stores import Place
 
 JOB, OTHER_JOB = b"\x01" * 32, b"\x02" * 32
 MODEL, NEXT_MODEL = b"\x0a" * 32, b"\x0b" * 32
@@ -19,8 +18,8 @@ A, B, C, D = (bytes([i]) * 32 for i in range(4))
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[RoundJournal]:
-    database = await Database.open(folder / "node.db")
+async def opened(place: Place) -> AsyncIterator[RoundJournal]:
+    database = await place.open()
     try:
         yield SqlRoundJournal(database)
     finally:
@@ -34,13 +33,13 @@ async def begin(journal: RoundJournal, job: bytes, round_number: int, model: byt
 
 @pytest.mark.parametrize("reopened", [False, True])
 @pytest.mark.parametrize("round_number", [-1, 0, 3, 4])
-async def test_a_replayed_or_older_round_is_refused(tmp_path: Path, reopened: bool, round_number: int) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_replayed_or_older_round_is_refused(place: Place, reopened: bool, round_number: int) -> None:
+    async with opened(place) as journal:
         await journal.open_round("wind", JOB, 4)
         if not reopened:
             with pytest.raises(SecureSumError, match="replay"):
                 await journal.open_round("wind", JOB, round_number)
-    async with opened(tmp_path) as journal:
+    async with opened(place) as journal:
         with pytest.raises(SecureSumError, match="replay"):
             await journal.open_round("wind", JOB, round_number)
         await journal.open_round("wind", JOB, 5)
@@ -48,14 +47,14 @@ async def test_a_replayed_or_older_round_is_refused(tmp_path: Path, reopened: bo
         await journal.open_round("wind", OTHER_JOB, 0)
 
 
-async def test_a_negative_first_round_is_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_negative_first_round_is_refused(place: Place) -> None:
+    async with opened(place) as journal:
         with pytest.raises(SecureSumError, match="replay"):
             await journal.open_round("wind", JOB, -1)
 
 
-async def test_a_second_vote_with_another_survivor_set_is_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_second_vote_with_another_survivor_set_is_refused(place: Place) -> None:
+    async with opened(place) as journal:
         await begin(journal, JOB, 0)
         await journal.record_vote(JOB, 0, (A, B, C))
         await journal.record_vote(JOB, 0, (C, B, A))
@@ -64,12 +63,12 @@ async def test_a_second_vote_with_another_survivor_set_is_refused(tmp_path: Path
                 await journal.record_vote(JOB, 0, survivors)
 
 
-async def test_after_a_restart_there_is_no_vote_in_an_old_round(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
+async def test_after_a_restart_there_is_no_vote_in_an_old_round(place: Place) -> None:
+    async with opened(place) as journal:
         await begin(journal, JOB, 0)
         await journal.record_vote(JOB, 0, (A, B, C))
         await begin(journal, JOB, 1, NEXT_MODEL)
-    async with opened(tmp_path) as journal:
+    async with opened(place) as journal:
         for round_number in (0, 1):
             for survivors in ((A, B, D), (A, B, C)):
                 with pytest.raises(SecureSumError, match="not open"):
@@ -78,8 +77,8 @@ async def test_after_a_restart_there_is_no_vote_in_an_old_round(tmp_path: Path) 
             await journal.record_input("wind", JOB, NEXT_MODEL, 1, (A, B, C, D))
 
 
-async def test_a_vote_is_bound_to_the_newest_round_of_its_job(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_vote_is_bound_to_the_newest_round_of_its_job(place: Place) -> None:
+    async with opened(place) as journal:
         await begin(journal, JOB, 0)
         await begin(journal, JOB, 1)
         with pytest.raises(SecureSumError, match="not open"):
@@ -87,18 +86,16 @@ async def test_a_vote_is_bound_to_the_newest_round_of_its_job(tmp_path: Path) ->
         await journal.record_vote(JOB, 1, (A, B, C))
 
 
-async def test_a_vote_without_an_input_is_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_vote_without_an_input_is_refused(place: Place) -> None:
+    async with opened(place) as journal:
         await journal.open_round("wind", JOB, 0)
         with pytest.raises(SecureSumError, match="needs the input"):
             await journal.record_vote(JOB, 0, (A, B, C))
 
 
 @pytest.mark.parametrize("survivors", [(), (A, A), (A, b"short"), (A, b"\x09" * 32)])
-async def test_a_survivor_set_that_is_none_of_the_roster_is_refused(
-    tmp_path: Path, survivors: tuple[bytes, ...]
-) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_survivor_set_that_is_none_of_the_roster_is_refused(place: Place, survivors: tuple[bytes, ...]) -> None:
+    async with opened(place) as journal:
         await begin(journal, JOB, 0)
         with pytest.raises(SecureSumError):
             await journal.record_vote(JOB, 0, survivors)
@@ -107,10 +104,8 @@ async def test_a_survivor_set_that_is_none_of_the_roster_is_refused(
 @pytest.mark.parametrize(
     ("model", "roster"), [(NEXT_MODEL, (A, B, C, D)), (MODEL, (A, B, C)), (NO_MODEL, (A, B, C, D))]
 )
-async def test_a_round_keeps_its_input_model_and_roster(
-    tmp_path: Path, model: bytes, roster: tuple[bytes, ...]
-) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_round_keeps_its_input_model_and_roster(place: Place, model: bytes, roster: tuple[bytes, ...]) -> None:
+    async with opened(place) as journal:
         await begin(journal, JOB, 0)
         await journal.record_input("wind", JOB, MODEL, 0, (D, C, B, A))
         with pytest.raises(SecureSumError, match="another input model or roster"):
@@ -118,19 +113,19 @@ async def test_a_round_keeps_its_input_model_and_roster(
 
 
 @pytest.mark.parametrize("roster", [(), (A, A), (b"short",)])
-async def test_a_malformed_roster_is_refused(tmp_path: Path, roster: tuple[bytes, ...]) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_malformed_roster_is_refused(place: Place, roster: tuple[bytes, ...]) -> None:
+    async with opened(place) as journal:
         await journal.open_round("wind", JOB, 0)
         with pytest.raises(SecureSumError, match="roster"):
             await journal.record_input("wind", JOB, MODEL, 0, roster)
 
 
 @pytest.mark.parametrize("job", [JOB, OTHER_JOB])
-async def test_one_update_goes_to_one_roster_also_after_a_restart(tmp_path: Path, job: bytes) -> None:
-    async with opened(tmp_path) as journal:
+async def test_one_update_goes_to_one_roster_also_after_a_restart(place: Place, job: bytes) -> None:
+    async with opened(place) as journal:
         await begin(journal, JOB, 0)
         await journal.record_vote(JOB, 0, (A, B, C))
-    async with opened(tmp_path) as journal:
+    async with opened(place) as journal:
         await journal.open_round("wind", job, 1)
         for roster in ((A, B, C, D), (A, B, C)):
             with pytest.raises(SecureSumError, match="another sum"):
@@ -140,8 +135,8 @@ async def test_one_update_goes_to_one_roster_also_after_a_restart(tmp_path: Path
         await journal.record_input("other dataset", job, MODEL, 1, (A, B, C))
 
 
-async def test_two_jobs_that_began_on_one_model_cannot_both_be_voted(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
+async def test_two_jobs_that_began_on_one_model_cannot_both_be_voted(place: Place) -> None:
+    async with opened(place) as journal:
         await begin(journal, JOB, 0)
         await begin(journal, OTHER_JOB, 0)
         await journal.record_vote(JOB, 0, (A, B, C))
@@ -149,15 +144,15 @@ async def test_two_jobs_that_began_on_one_model_cannot_both_be_voted(tmp_path: P
             await journal.record_vote(OTHER_JOB, 0, (A, B, D))
 
 
-async def test_a_round_that_nobody_voted_in_can_be_retried_on_its_model(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_round_that_nobody_voted_in_can_be_retried_on_its_model(place: Place) -> None:
+    async with opened(place) as journal:
         await begin(journal, JOB, 0)
         await begin(journal, JOB, 1)
         await journal.record_vote(JOB, 1, (A, B, C))
 
 
-async def test_statistics_have_no_model_and_retry_with_fresh_noise(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
+async def test_statistics_have_no_model_and_retry_with_fresh_noise(place: Place) -> None:
+    async with opened(place) as journal:
         await begin(journal, JOB, 0, NO_MODEL)
         await journal.record_vote(JOB, 0, (A, B, C))
         await begin(journal, JOB, 1, NO_MODEL)

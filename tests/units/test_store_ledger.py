@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,14 +17,15 @@ from consortium.ledger.tiles import ENTRY_BYTES_MAX
 from node.ports import LedgerStore, StoredEntry
 from node.store.database import Database
 from node.store.ledger import SqlLedgerStore
+from tests.worlds.stores import Place
 
 LOG = SigningKey(b"\x03" * 32)
 FRAMES = [f"frame number {number}".encode() * 3 for number in range(2500)]
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[LedgerStore]:
-    database = await Database.open(folder / "node.db")
+async def opened(place: Place) -> AsyncIterator[LedgerStore]:
+    database = await place.open()
     try:
         yield await SqlLedgerStore.open(database)
     finally:
@@ -36,23 +36,20 @@ def note(frames: list[bytes]) -> bytes:
     return sign_checkpoint(Checkpoint("log", len(frames), root_hash(frames)), LOG, "log").encode()
 
 
-async def fill(folder: Path, size: int) -> None:
-    async with opened(folder) as ledger:
+async def fill(place: Place, size: int) -> None:
+    async with opened(place) as ledger:
         start = await ledger.size()
         await ledger.append([StoredEntry(i, FRAMES[i]) for i in range(start, size)], note(FRAMES[:size]))
 
 
-def corrupt(folder: Path, statement: str, *values: object) -> None:
-    connection = sqlite3.connect(folder / "node.db")
-    with connection:
-        assert connection.execute(statement, values).rowcount == 1
-    connection.close()
+def corrupt(place: Place, statement: str, **values: object) -> None:
+    assert place.execute(statement, **values) == 1
 
 
-async def test_what_was_appended_is_there_after_reopening(tmp_path: Path) -> None:
-    await fill(tmp_path, 3)
-    await fill(tmp_path, 5)
-    async with opened(tmp_path) as ledger:
+async def test_what_was_appended_is_there_after_reopening(place: Place) -> None:
+    await fill(place, 3)
+    await fill(place, 5)
+    async with opened(place) as ledger:
         assert await ledger.size() == 5
         assert await ledger.entries(0, 5) == FRAMES[:5]
         assert await ledger.entries(1, 3) == FRAMES[1:3]
@@ -61,30 +58,30 @@ async def test_what_was_appended_is_there_after_reopening(tmp_path: Path) -> Non
         assert await ledger.leaf_hashes() == [leaf_hash(frame) for frame in FRAMES[:5]]
 
 
-async def test_an_empty_log_has_no_checkpoint(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ledger:
+async def test_an_empty_log_has_no_checkpoint(place: Place) -> None:
+    async with opened(place) as ledger:
         assert (await ledger.size(), await ledger.checkpoint(), await ledger.leaf_hashes()) == (0, None, [])
 
 
-async def test_a_log_longer_than_a_read_chunk_is_verified_whole(tmp_path: Path) -> None:
-    await fill(tmp_path, 2500)
-    async with opened(tmp_path) as ledger:
+async def test_a_log_longer_than_a_read_chunk_is_verified_whole(place: Place) -> None:
+    await fill(place, 2500)
+    async with opened(place) as ledger:
         assert await ledger.size() == 2500
-    corrupt(tmp_path, 'UPDATE entry SET frame = ? WHERE "index" = 2400', b"other")
+    corrupt(place, 'UPDATE entry SET frame = :frame WHERE "index" = 2400', frame=b"other")
     with pytest.raises(ForkError, match="entry 2400"):
-        await fill(tmp_path, 2500)
+        await fill(place, 2500)
 
 
 @pytest.mark.parametrize("range_", [(-1, 1), (0, 4), (2, 1)])
-async def test_a_range_outside_the_log_is_not_found(tmp_path: Path, range_: tuple[int, int]) -> None:
-    await fill(tmp_path, 3)
-    async with opened(tmp_path) as ledger:
+async def test_a_range_outside_the_log_is_not_found(place: Place, range_: tuple[int, int]) -> None:
+    await fill(place, 3)
+    async with opened(place) as ledger:
         with pytest.raises(NotFoundError):
             await ledger.entries(*range_)
 
 
-async def test_a_refused_append_leaves_the_log_as_it_was(tmp_path: Path) -> None:
-    await fill(tmp_path, 3)
+async def test_a_refused_append_leaves_the_log_as_it_was(place: Place) -> None:
+    await fill(place, 3)
     refused = [
         ([StoredEntry(4, FRAMES[4])], note(FRAMES[:5]), ForkError),
         ([StoredEntry(2, FRAMES[2])], note(FRAMES[:3]), ForkError),
@@ -93,28 +90,28 @@ async def test_a_refused_append_leaves_the_log_as_it_was(tmp_path: Path) -> None
         ([StoredEntry(3, FRAMES[3])], b"not a note", CheckpointError),
         ([StoredEntry(3, bytes(ENTRY_BYTES_MAX + 1))], note(FRAMES[:4]), LimitError),
     ]
-    async with opened(tmp_path) as ledger:
+    async with opened(place) as ledger:
         for entries, checkpoint, error in refused:
             with pytest.raises(error):
                 await ledger.append(entries, checkpoint)
         assert await ledger.entries(0, await ledger.size()) == FRAMES[:3]
         assert await ledger.checkpoint() == note(FRAMES[:3])
         await ledger.append([StoredEntry(3, FRAMES[3])], note(FRAMES[:4]))
-    async with opened(tmp_path) as ledger:
+    async with opened(place) as ledger:
         assert await ledger.size() == 4
 
 
-async def test_the_same_tree_can_get_a_note_with_more_signatures(tmp_path: Path) -> None:
-    await fill(tmp_path, 3)
+async def test_the_same_tree_can_get_a_note_with_more_signatures(place: Place) -> None:
+    await fill(place, 3)
     cosigned = note(FRAMES[:3]) + "— witness AAAAAAAAAAA=\n".encode()
-    async with opened(tmp_path) as ledger:
+    async with opened(place) as ledger:
         await ledger.append([], cosigned)
-    async with opened(tmp_path) as ledger:
+    async with opened(place) as ledger:
         assert await ledger.checkpoint() == cosigned
 
 
 async def test_every_flipped_byte_of_a_stored_entry_is_detected_at_open(tmp_path: Path) -> None:
-    await fill(tmp_path / "whole", 4)
+    await fill(Place(tmp_path / "whole"), 4)
     image = (tmp_path / "whole/node.db").read_bytes()
     start = image.index(FRAMES[2])
     for position in range(start, start + len(FRAMES[2]), 5):
@@ -123,87 +120,90 @@ async def test_every_flipped_byte_of_a_stored_entry_is_detected_at_open(tmp_path
         flipped = image[:position] + bytes([image[position] ^ 0x10]) + image[position + 1 :]
         (damaged / "node.db").write_bytes(flipped)
         with pytest.raises(ForkError, match="entry 2"):
-            await fill(damaged, 4)
+            await fill(Place(damaged), 4)
 
 
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ('UPDATE entry SET leaf_hash = zeroblob(32) WHERE "index" = 1', "entry 1"),
+        ('UPDATE entry SET leaf_hash = :junk WHERE "index" = 1', "entry 1"),
         ('DELETE FROM entry WHERE "index" = 1', "entry 1"),
         ('DELETE FROM entry WHERE "index" = 3', "not those of the stored checkpoint"),
         ("DELETE FROM checkpoint", "checkpoint of the stored log is lost"),
-        ("UPDATE checkpoint SET note = zeroblob(9)", "damaged"),
+        ("UPDATE checkpoint SET note = :junk", "damaged"),
     ],
 )
-async def test_a_changed_table_is_detected_at_open(tmp_path: Path, statement: str, message: str) -> None:
-    await fill(tmp_path, 4)
-    corrupt(tmp_path, statement)
+async def test_a_changed_table_is_detected_at_open(place: Place, statement: str, message: str) -> None:
+    await fill(place, 4)
+    corrupt(place, statement, **({"junk": bytes(32)} if ":junk" in statement else {}))
     with pytest.raises(ForkError, match=message):
-        await fill(tmp_path, 4)
+        await fill(place, 4)
 
 
 async def test_an_unreadable_database_is_refused_with_advice(tmp_path: Path) -> None:
-    await fill(tmp_path, 200)
+    await fill(Place(tmp_path), 200)
     image = bytearray((tmp_path / "node.db").read_bytes())
     start = image.index(FRAMES[150])
     image[start - start % 4096 : start - start % 4096 + 64] = b"\xff" * 64
     (tmp_path / "node.db").write_bytes(image)
     with pytest.raises(ForkError, match="fresh folder"):
-        await fill(tmp_path, 200)
+        await fill(Place(tmp_path), 200)
 
 
 async def test_a_restored_older_copy_of_the_database_is_refused(tmp_path: Path) -> None:
-    await fill(tmp_path, 3)
+    await fill(Place(tmp_path), 3)
     backup = (tmp_path / "node.db").read_bytes()
-    await fill(tmp_path, 5)
+    await fill(Place(tmp_path), 5)
     (tmp_path / "node.db").write_bytes(backup)
     with pytest.raises(ForkError, match="backup was restored"):
-        await fill(tmp_path, 5)
+        await fill(Place(tmp_path), 5)
 
 
 async def test_an_emptied_database_is_refused(tmp_path: Path) -> None:
-    await fill(tmp_path, 3)
+    await fill(Place(tmp_path), 3)
     (tmp_path / "node.db").unlink()
+    with pytest.raises(ConfigError, match="older than"):
+        await fill(Place(tmp_path), 3)
+    (tmp_path / "seal").unlink()
     with pytest.raises(ForkError, match="acknowledged size 3, stored size 0"):
-        await fill(tmp_path, 3)
+        await fill(Place(tmp_path), 3)
 
 
 async def test_another_log_of_the_same_or_a_larger_size_is_refused(tmp_path: Path) -> None:
-    await fill(tmp_path / "ours", 3)
+    await fill(Place(tmp_path / "ours"), 3)
     (tmp_path / "other").mkdir(mode=0o700)
-    async with opened(tmp_path / "other") as ledger:
+    async with opened(Place(tmp_path / "other")) as ledger:
         frames = [b"another log", *FRAMES[1:5]]
         await ledger.append([StoredEntry(i, frame) for i, frame in enumerate(frames)], note(frames))
     shutil.copy(tmp_path / "other/node.db", tmp_path / "ours/node.db")
     with pytest.raises(ForkError, match="other than"):
-        await fill(tmp_path / "ours", 5)
+        await fill(Place(tmp_path / "ours"), 5)
 
 
-async def test_a_missing_or_damaged_head_file_beside_a_log_is_refused(tmp_path: Path) -> None:
-    await fill(tmp_path, 3)
+async def test_a_missing_or_damaged_head_file_beside_a_log_is_refused(place: Place) -> None:
+    await fill(place, 3)
     for content in (b"", b"{}", b'{"root":"zz","size":3}', b'{"root":"00","size":-3}', b"x" * 300):
-        (tmp_path / "head").write_bytes(content)
+        (place.folder / "head").write_bytes(content)
         with pytest.raises(ForkError):
-            await fill(tmp_path, 3)
-    (tmp_path / "head").unlink()
+            await fill(place, 3)
+    (place.folder / "head").unlink()
     with pytest.raises(ForkError, match="head file is missing"):
-        await fill(tmp_path, 3)
+        await fill(place, 3)
 
 
-async def test_a_crash_before_the_head_file_was_written_is_harmless(tmp_path: Path) -> None:
-    await fill(tmp_path, 3)
-    head = (tmp_path / "head").read_bytes()
-    await fill(tmp_path, 5)
-    (tmp_path / "head").write_bytes(head)
-    async with opened(tmp_path) as ledger:
+async def test_a_crash_before_the_head_file_was_written_is_harmless(place: Place) -> None:
+    await fill(place, 3)
+    head = (place.folder / "head").read_bytes()
+    await fill(place, 5)
+    (place.folder / "head").write_bytes(head)
+    async with opened(place) as ledger:
         assert await ledger.size() == 5
-    assert (tmp_path / "head").read_bytes() != head
+    assert (place.folder / "head").read_bytes() != head
 
 
 async def test_files_are_private_to_their_user(tmp_path: Path) -> None:
     folder = tmp_path / "node"
-    await fill(folder, 3)
+    await fill(Place(folder), 3)
     assert folder.stat().st_mode & 0o777 == 0o700
     database = await Database.open(folder / "node.db")
     try:
@@ -220,14 +220,14 @@ async def test_a_folder_open_to_others_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     folder.chmod(0o750)
     with pytest.raises(ConfigError, match="chmod 700"):
-        await fill(folder, 1)
+        await fill(Place(folder), 1)
 
 
-async def test_two_openers_of_one_database_are_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path):
+async def test_two_openers_of_one_database_are_refused(place: Place) -> None:
+    async with opened(place):
         with pytest.raises(ConfigError, match="Another process"):
-            await fill(tmp_path, 1)
-    await fill(tmp_path, 1)
+            await fill(place, 1)
+    await fill(place, 1)
 
 
 async def test_commits_are_synced_to_disk_fully(tmp_path: Path) -> None:
@@ -246,4 +246,4 @@ async def test_a_file_that_is_no_database_is_refused_and_leaves_no_lock(tmp_path
     (tmp_path / "node.db").write_bytes(b"not a database at all" * 100)
     for _ in range(2):
         with pytest.raises(ConfigError, match="not a database"):
-            await fill(tmp_path, 1)
+            await fill(Place(tmp_path), 1)

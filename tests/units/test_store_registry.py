@@ -7,15 +7,14 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from consortium.errors import InvitationError, LimitError, NotFoundError, RequestError, SecureSumError
 from node.ports import Answers, Datasets, Invitations, Members, Settings, StoredDataset, Transcripts
 from node.store import registry
-from node.store.database import Database
 from node.store.registry import SqlAnswers, SqlDatasets, SqlInvitations, SqlMembers, SqlSettings, SqlTranscripts
+from tests.worlds.stores import Place
 
 SECRET = b"one-time secret"
 DIGEST = hashlib.sha256(SECRET).digest()
@@ -41,8 +40,8 @@ class Ports:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Ports]:
-    database = await Database.open(folder / "node.db")
+async def opened(place: Place) -> AsyncIterator[Ports]:
+    database = await place.open()
     clock = FixedClock(1000)
     try:
         yield Ports(
@@ -58,8 +57,8 @@ async def opened(folder: Path) -> AsyncIterator[Ports]:
         await database.close()
 
 
-async def test_everything_registered_is_there_after_reopening(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ports:
+async def test_everything_registered_is_there_after_reopening(place: Place) -> None:
+    async with opened(place) as ports:
         await ports.members.accept(b"\x01" * 32)
         await ports.members.accept(b"\x01" * 32)
         await ports.members.accept(b"\x02" * 32)
@@ -71,7 +70,7 @@ async def test_everything_registered_is_there_after_reopening(tmp_path: Path) ->
         await ports.answers.put(DIGEST, b"answer")
         await ports.transcripts.put(DIGEST, SECRET)
         await ports.transcripts.put(DIGEST, SECRET)
-    async with opened(tmp_path) as ports:
+    async with opened(place) as ports:
         assert await ports.members.accepted() == {b"\x01" * 32, b"\x02" * 32}
         assert await ports.settings.get("paused") == "no"
         a, b = StoredDataset("a", "/data/a", '{"v":2}', ""), StoredDataset("b", "/data/b", "{}", "permit (x);")
@@ -81,8 +80,8 @@ async def test_everything_registered_is_there_after_reopening(tmp_path: Path) ->
         assert await ports.transcripts.get(DIGEST) == SECRET
 
 
-async def test_what_was_never_registered_is_not_there(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ports:
+async def test_what_was_never_registered_is_not_there(place: Place) -> None:
+    async with opened(place) as ports:
         assert await ports.members.accepted() == frozenset()
         assert await ports.settings.get("paused") is None
         assert await ports.answers.get(DIGEST) is None
@@ -93,35 +92,35 @@ async def test_what_was_never_registered_is_not_there(tmp_path: Path) -> None:
             await ports.transcripts.get(DIGEST)
 
 
-async def test_an_invitation_is_redeemed_once_also_after_a_restart(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ports:
+async def test_an_invitation_is_redeemed_once_also_after_a_restart(place: Place) -> None:
+    async with opened(place) as ports:
         await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
         assert await ports.invitations.redeem(SECRET) == "Operator GmbH"
         with pytest.raises(InvitationError, match="used before"):
             await ports.invitations.redeem(SECRET)
-    async with opened(tmp_path) as ports:
+    async with opened(place) as ports:
         with pytest.raises(InvitationError, match="used before"):
             await ports.invitations.redeem(SECRET)
 
 
-async def test_a_race_for_an_invitation_has_one_winner(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ports:
+async def test_a_race_for_an_invitation_has_one_winner(place: Place) -> None:
+    async with opened(place) as ports:
         await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
         outcomes = await asyncio.gather(*(ports.invitations.redeem(SECRET) for _ in range(20)), return_exceptions=True)
         assert outcomes.count("Operator GmbH") == 1
         assert sum(isinstance(outcome, InvitationError) for outcome in outcomes) == 19
 
 
-async def test_an_unknown_invitation_is_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ports:
+async def test_an_unknown_invitation_is_refused(place: Place) -> None:
+    async with opened(place) as ports:
         await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
         for secret in (b"", b"guess", DIGEST):
             with pytest.raises(InvitationError, match="not known"):
                 await ports.invitations.redeem(secret)
 
 
-async def test_an_expired_invitation_is_refused_and_not_used_up(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ports:
+async def test_an_expired_invitation_is_refused_and_not_used_up(place: Place) -> None:
+    async with opened(place) as ports:
         await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
         ports.clock.time = 2000
         with pytest.raises(InvitationError, match="expired"):
@@ -130,16 +129,16 @@ async def test_an_expired_invitation_is_refused_and_not_used_up(tmp_path: Path) 
         assert await ports.invitations.redeem(SECRET) == "Operator GmbH"
 
 
-async def test_a_second_invitation_with_one_secret_is_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ports:
+async def test_a_second_invitation_with_one_secret_is_refused(place: Place) -> None:
+    async with opened(place) as ports:
         await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
         await ports.invitations.redeem(SECRET)
         with pytest.raises(InvitationError, match="exists"):
             await ports.invitations.create(DIGEST, 3000, "Operator GmbH")
 
 
-async def test_a_request_has_one_answer(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ports:
+async def test_a_request_has_one_answer(place: Place) -> None:
+    async with opened(place) as ports:
         await ports.answers.put(DIGEST, b"answer")
         await ports.answers.put(DIGEST, b"answer")
         with pytest.raises(RequestError, match="Another answer"):
@@ -147,14 +146,14 @@ async def test_a_request_has_one_answer(tmp_path: Path) -> None:
         assert await ports.answers.get(DIGEST) == b"answer"
 
 
-async def test_a_transcript_must_be_what_was_committed(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ports:
+async def test_a_transcript_must_be_what_was_committed(place: Place) -> None:
+    async with opened(place) as ports:
         with pytest.raises(SecureSumError, match="another SHA-256"):
             await ports.transcripts.put(DIGEST, b"other")
 
 
-async def test_a_transcript_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_transcript_beyond_the_limit_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "TRANSCRIPT_BYTES_MAX", len(SECRET) - 1)
-    async with opened(tmp_path) as ports:
+    async with opened(place) as ports:
         with pytest.raises(LimitError):
             await ports.transcripts.put(DIGEST, SECRET)
