@@ -52,8 +52,8 @@ class Witnesses:
         return frozenset(self._links)
 
     def positions(self) -> dict[bytes, Position]:
-        """Where each attending witness said that it stood when its stream began."""
-        return {member: link.position for member, link in self._links.items()}
+        """Where each attending witness of the committee said that it stood when its stream began."""
+        return {member: link.position for member, link in self._links.items() if member in self.committee}
 
     async def wait_for_change(self) -> None:
         """Waits until a witness comes or goes, or a cosignature arrives."""
@@ -95,11 +95,10 @@ class Witnesses:
             self._changed.notify_all()
 
     async def attend(self, member: bytes, incoming: AsyncIterator[WitnessSays]) -> AsyncIterator[WitnessAsked]:
-        """Serves one witness's stream; a newer stream of the same witness ends the older one."""
-        if member not in self.committee:
-            raise NotAuthorisedError(
-                "The member is not on the committee of witnesses.", mend="Follow the log; every member mirrors it."
-            )
+        """Serves one member's stream; a newer stream of the same member ends the older one.
+
+        Every member attends, so that it can be seated while it does; only the committee is asked.
+        """
         position = await anext(aiter(incoming))
         if not isinstance(position, Position):
             raise NotAuthorisedError("A witness first says where it stands.", mend="Update the program.")
@@ -154,7 +153,7 @@ class Witnesses:
 
     def _due(self, member: bytes, link: _Link) -> bool:
         behind = link.size < self._size or (link.size == self._size and member not in self._lines)
-        return self.open and self._note is not None and behind
+        return self.open and self._note is not None and behind and member in self.committee
 
     async def _request(self, old_size: int, size: int, note: Note) -> AddCheckpoint:
         frames = await self._store.entries(old_size, size)

@@ -201,11 +201,7 @@ class WitnessService(Protocol):
     """The coordinator's end of the witnesses' streams."""
 
     def attend(self, member: bytes, incoming: AsyncIterator[WitnessSays]) -> AsyncIterator[WitnessAsked]:
-        """Serves one witness's stream until it ends; a newer stream of the same witness replaces an older one.
-
-        Raises:
-            NotAuthorisedError: the member is not on the committee.
-        """
+        """Serves one member's stream until it ends; a newer stream of the same member replaces an older one."""
         ...
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from consortium.errors import CheckpointError, ForkError, NotFoundError, ProofError, StaleError, UnavailableError
+from consortium.errors import (
+    CheckpointError,
+    ForkError,
+    NotAuthorisedError,
+    NotFoundError,
+    ProofError,
+    StaleError,
+    UnavailableError,
+)
 from consortium.keys import Signer
 from consortium.ledger.checkpoint import Note, format_note, parse_note
 from consortium.ledger.cosignature import cosign, witness_name
@@ -22,7 +30,7 @@ Attend = Callable[[AsyncIterator[WitnessSays]], AsyncIterator[WitnessAsked]]
 
 
 class WitnessDuty:
-    """Runs on every member; does something while the member is on the committee."""
+    """Runs on every member; the coordinator asks those on the committee."""
 
     def __init__(self, signer: Signer, mirror: Mirror, store: LedgerStore, clock: Clock, attend: Attend) -> None:
         """Args: `attend` opens the stream to the coordinator: sends what it is given, yields what comes."""
@@ -33,14 +41,13 @@ class WitnessDuty:
         self._attend = attend
 
     async def run(self) -> None:
-        """Attends whenever this member is on the committee.
+        """Attends the coordinator.
 
         Raises:
             ForkError, CheckpointError, ProofError: the log showed something that does not extend what it showed before.
         """
         delay = RECONNECT_S
         while True:
-            await self._mirror.wait_for(lambda: self._signer.key_id in self._mirror.state.committee)
             try:
                 await self._serve()
                 delay = RECONNECT_S
@@ -75,6 +82,8 @@ class WitnessDuty:
         except (ProofError, CheckpointError, ForkError) as error:
             log_refusal("witness.refused", error, size=self._mirror.size)
             raise
+        if self._signer.key_id not in self._mirror.state.committee:
+            raise NotAuthorisedError("This member is not on the committee.", where=f"size {self._mirror.size}")
         note = parse_note(asked.checkpoint)
         name = witness_name(self._mirror.origin, self._signer.key_id)
         line = cosign(note.text, self._signer, name, self._clock.now())
