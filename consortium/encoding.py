@@ -90,11 +90,13 @@ def _parse_plain(data: bytes) -> Json:
     beyond 2**53 - 1, and depth. A key that stands twice is written once, and so does not come back. Most documents
     are plain, and this takes a quarter of the time.
     """
-    if not data.isascii() or data.count(b"{") + data.count(b"[") > DEPTH_MAX:
+    if not data.isascii():
         return _NOT_PLAIN
     text = data.decode("ascii")
     try:
         value = _PLAIN_READER.decode(text)
+        if data.count(b"{") + data.count(b"[") > DEPTH_MAX:
+            _refuse_floats(value, 0)
         return value if _PLAIN_WRITER.encode(value) == text else _NOT_PLAIN
     except (EncodingError, ValueError, RecursionError):
         return _NOT_PLAIN  # the general reader says what is wrong

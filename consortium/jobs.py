@@ -216,7 +216,7 @@ def decide(state: State, index: int, entry: Entry) -> Fault | None:
             return Fault("too-late", "The job's members were settled when its first sum was recorded, or it has ended.")
         if job.kind == "training" and (entry.author, job.request["app"]) not in state.approvals:
             return Fault("run-before-approval", "The member had not approved the app.")
-        if stage == "release" and not any(member == entry.author for member, _ in job.spends):
+        if stage == "release" and not job.paid(entry.author):
             return Fault("run-before-approval", "A release is decided after the spend that it releases.")
     job.decisions[entry.author, stage] = recorded(index, entry)
     return None

@@ -157,22 +157,22 @@ class Replay:
         return Step(index, entry, fault), authentic
 
     def _judge(self, index: int, entry: Entry) -> Fault | None:
-        state = self.state
+        state, author = self.state, entry.author
         if entry.consortium != state.genesis:
             return Fault("other-consortium", "The entry was signed for another consortium.")
-        earlier = state.keys.get((entry.author, entry.key))
+        earlier = state.keys.get((author, entry.key))
         if earlier is not None:
             same = earlier[1] == entry.leaf
             return Fault(
                 "replayed" if same else "duplicate-key", f"Its idempotency key was used at index {earlier[0]}."
             )
         fault = self._link(index, entry)
-        if fault is None and entry.kind != "enrolment" and not state.admitted(entry.author):
+        if fault is None and entry.kind != "enrolment" and not state.admitted(author):
             fault = Fault("not-admitted", "Its author was not admitted.")
         fault = fault or RULES[entry.kind](state, index, entry)
         if fault is None:
-            state.chains[entry.author] = (entry.seq + 1, entry.leaf)
-            state.keys[entry.author, entry.key] = (index, entry.leaf)
+            state.chains[author] = (entry.seq + 1, entry.leaf)
+            state.keys[author, entry.key] = (index, entry.leaf)
         return fault
 
     def _link(self, index: int, entry: Entry) -> Fault | None:

@@ -94,6 +94,10 @@ class Job:
         decision = self.decisions.get((member, "run"))
         return decision is not None and decision.body["outcome"] == "permit"
 
+    def paid(self, member: bytes) -> bool:
+        """Whether the member has recorded a spend for the job, in whichever round."""
+        return (member, 0) in self.spends or any(payer == member for payer, _ in self.spends)
+
     def permitted(self) -> tuple[bytes, ...]:
         """The members whose recorded decision lets the job run, sorted."""
         return tuple(

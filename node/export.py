@@ -1,21 +1,81 @@
-"""Exports of the ledger as files: C2SP tlog-tiles entry bundles, the checkpoint, and the transcripts of the sums."""
+"""Exports of the ledger as files: a C2SP tlog-tiles log (checkpoint, entry bundles, hash tiles) and the transcripts."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 from consortium.audit import Export
 from consortium.encoding import sha256
 from consortium.errors import ConfigError, EncodingError
 from consortium.ledger.checkpoint import NOTE_BYTES_MAX, parse_checkpoint, parse_note
 from consortium.ledger.merkle import leaf_hash
-from consortium.ledger.tiles import decode_bundle, encode_bundle, entry_tile_paths, hash_tiles
+from consortium.ledger.tiles import TILE_WIDTH, decode_bundle, encode_bundle, entry_tile_paths, hash_tiles
 
 BUNDLE_BYTES_MAX = 256 * 65_537
 TRANSCRIPT_BYTES_MAX = 512 << 20
 SIZE_MAX = 100_000_000
+_MEND_EXPORT = "Ask for a whole export."
+
+
+class BundledFrames(Sequence[bytes]):
+    """The entries in the bundles of a tlog-tiles folder, read when asked for: a million need no more memory than 256.
+
+    Raises, whenever an entry is read:
+        ConfigError: a bundle is missing or larger than its limit.
+        EncodingError: a bundle does not hold whole entries.
+    """
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._folder = folder
+        self._tiles = list(entry_tile_paths(size))
+        self._size = size
+        self._open: tuple[int, list[bytes]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+
+    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(index, slice):
+            return tuple(self[each] for each in range(*index.indices(self._size)))
+        wanted = index if index >= 0 else index + self._size
+        if not 0 <= wanted < self._size:
+            raise IndexError(index)
+        number, offset = divmod(wanted, TILE_WIDTH)
+        if self._open[0] != number:
+            self._open = (number, self.bundle(number)[1])
+        return self._open[1][offset]
+
+    def __iter__(self) -> Iterator[bytes]:
+        for number in range(self.bundles):
+            yield from self.bundle(number)[1]
+
+    @property
+    def bundles(self) -> int:
+        """The number of bundles."""
+        return len(self._tiles)
+
+    def path(self, number: int) -> Path:
+        """The file of a bundle."""
+        return self._folder / self._tiles[number].path
+
+    def bundle(self, number: int) -> tuple[bytes, list[bytes]]:
+        """The bytes of a bundle, and the entries in it."""
+        path = self.path(number)
+        data = read_file(path, BUNDLE_BYTES_MAX)
+        try:
+            return data, decode_bundle(data, self._tiles[number].width)
+        except EncodingError as error:
+            raise EncodingError(error.what, where=str(path), mend=_MEND_EXPORT) from error
 
 
 def write_export(folder: Path, export: Export) -> None:
@@ -43,23 +103,19 @@ def write_export(folder: Path, export: Export) -> None:
 
 
 def read_export(folder: Path) -> Export:
-    """Reads an export; what the files say is verified by the audit, not here.
+    """Reads an export; what the files say is verified by the audit, not here. Entries are read when asked for.
 
     Raises:
         ConfigError: a file is missing or larger than its limit.
-        CheckpointError, EncodingError: the checkpoint or a bundle is not of its format.
+        CheckpointError, EncodingError: the checkpoint is not of its format.
     """
-    note = _read(folder / "checkpoint", NOTE_BYTES_MAX)
+    note = read_file(folder / "checkpoint", NOTE_BYTES_MAX)
     size = parse_checkpoint(parse_note(note).text).size
     if size > SIZE_MAX:
         raise EncodingError("The checkpoint states an impossible size.", where=str(folder / "checkpoint"))
-    frames: list[bytes] = []
-    for tile in entry_tile_paths(size):
-        path = folder / tile.path
-        try:
-            frames += decode_bundle(_read(path, BUNDLE_BYTES_MAX), tile.width)
-        except EncodingError as error:
-            raise EncodingError(error.what, where=str(path), mend="Ask for a whole export.") from error
+    frames = BundledFrames(folder, size)
+    for number in range(frames.bundles):
+        _check_size(frames.path(number), BUNDLE_BYTES_MAX)
     return Export(note, frames, _read_transcripts(folder / "transcripts"))
 
 
@@ -84,7 +140,7 @@ def write_checkpoint(path: Path, note: bytes) -> None:
 def _read_transcripts(folder: Path) -> dict[str, bytes]:
     if not folder.is_dir():
         return {}
-    found = {path.name: _read(path, TRANSCRIPT_BYTES_MAX) for path in sorted(folder.iterdir())}
+    found = {path.name: read_file(path, TRANSCRIPT_BYTES_MAX) for path in sorted(folder.iterdir())}
     return {name: data for name, data in found.items() if sha256(data).hex() == name}
 
 
@@ -93,12 +149,27 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _read(path: Path, bytes_max: int) -> bytes:
+def read_file(path: Path, bytes_max: int) -> bytes:
+    """The bytes of one file of an export.
+
+    Raises:
+        ConfigError: it is missing or larger than its limit.
+    """
+    _check_size(path, bytes_max)
     try:
-        if path.stat().st_size > bytes_max:
-            raise ConfigError(f"The file is larger than {bytes_max} bytes.", where=str(path))
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            "A file of the export cannot be read.", where=str(path), mend="Ask for a whole export."
-        ) from error
+        raise _unreadable(path) from error
+
+
+def _check_size(path: Path, bytes_max: int) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path) from error
+    if size > bytes_max:
+        raise ConfigError(f"The file is larger than {bytes_max} bytes.", where=str(path))
+
+
+def _unreadable(path: Path) -> ConfigError:
+    return ConfigError("A file of the export cannot be read.", where=str(path), mend=_MEND_EXPORT)

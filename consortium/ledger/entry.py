@@ -128,10 +128,10 @@ def _read_plain_entry(data: bytes) -> Entry | None:
     plain = read_plain(data[PREFIX_BYTES:])
     if plain is None:
         return None
-    kind, payload_type, payload, body, (consortium, root, size, key, prev, seq) = plain
+    kind, payload_type, start, body, (consortium, root, size, key, prev, seq) = plain
     hexadecimal = bytes.fromhex
     return Entry(
-        Frame(data[1:33], data[33:PREFIX_BYTES], payload_type, payload, data),
+        Frame(data[1:33], data[33:PREFIX_BYTES], payload_type, data[PREFIX_BYTES + start :], data),
         kind,
         body,
         hexadecimal(consortium),

@@ -32,17 +32,17 @@ def _spent(group: str) -> Json:
     return "unbounded" if group == '"unbounded"' else int(group)
 
 
-Converter = Callable[[str], Any]
+Converter = Callable[[str], Any] | None  # None: the group is the value
 
 _FIELDS: dict[str, dict[str, tuple[str, Converter]]] = {  # in canonical order; `intern` where one value stands often
     "decision": {
         "clauses": (_NAMES, _strings),
         "engine": (_LINE, intern),
-        "entities_sha256": (_DIGEST, str),
+        "entities_sha256": (_DIGEST, None),
         "job": (_DIGEST, intern),
         "outcome": (r'"(permit|refuse)"', intern),
         "policy_sha256": (_DIGEST, intern),
-        "reasons_sha256": (_DIGEST, str),
+        "reasons_sha256": (_DIGEST, None),
         "request_sha256": (_DIGEST, intern),
         "schema_sha256": (_DIGEST, intern),
         "stage": (r'"(run|release)"', intern),
@@ -59,19 +59,20 @@ _FIELDS: dict[str, dict[str, tuple[str, Converter]]] = {  # in canonical order; 
         "roster": (_DIGESTS, _strings),
         "round": (_COUNT, int),
         "survivors": (_DIGESTS, _strings),
-        "total_sha256": (_DIGEST, str),
-        "transcript_sha256": (_DIGEST, str),
+        "total_sha256": (_DIGEST, None),
+        "transcript_sha256": (_DIGEST, None),
     },
-    "result": {"document_sha256": (_DIGEST, str), "job": (_DIGEST, intern)},
+    "result": {"document_sha256": (_DIGEST, None), "job": (_DIGEST, intern)},
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Kind:
+    name: str
     payload_type: str
     pattern: re.Pattern[str]
-    names: tuple[str, ...]
-    converters: tuple[Converter, ...]
+    fields: tuple[str, ...]
+    converters: tuple[tuple[str, Callable[[str], Any]], ...]
 
 
 def _kind(name: str) -> _Kind:
@@ -83,33 +84,34 @@ def _kind(name: str) -> _Kind:
         rf'\{{"body":\{{{body}\}},"consortium":{_DIGEST},"head":\{{"root":{_DIGEST},"size":{_COUNT}\}},'
         rf'"key":{_LINE},"prev":{_DIGEST},"seq":{_COUNT}\}}'
     )
-    return _Kind(payload_type, pattern, tuple(fields), tuple(convert for _, convert in fields.values()))
+    converters = tuple((field, convert) for field, (_, convert) in fields.items() if convert is not None)
+    return _Kind(name, payload_type, pattern, tuple(fields), converters)
 
 
 _KIND_AT = len("DSSEv1 00 application/vnd.consortium.")
 _KINDS = {name: _kind(name) for name in _FIELDS}
 
 
-def read_plain(message: bytes) -> tuple[str, str, bytes, dict[str, Json], Sequence[str]] | None:
+def read_plain(message: bytes) -> tuple[str, str, int, dict[str, Json], Sequence[str]] | None:
     """The fields of an entry of a frequent kind in its plain form, or None if the general path must read it.
 
     Args:
         message: the DSSE encoding that the frame signs.
 
     Returns:
-        The kind, the payload type, the payload, the body, and as they stand in the envelope: consortium, root and
-        size of the head, key, previous leaf, sequence number.
+        The kind, the payload type, where the payload starts, the body, and as they stand in the envelope:
+        consortium, root and size of the head, key, previous leaf, sequence number.
     """
-    name = message[_KIND_AT : message.find(b".", _KIND_AT)].decode("latin-1")
-    kind = _KINDS.get(name)
-    if kind is None or not message.isascii():
+    text = message.decode("latin-1")  # what is not ASCII matches no pattern
+    kind = _KINDS.get(text[_KIND_AT : text.find(".", _KIND_AT)])
+    match = None if kind is None else kind.pattern.fullmatch(text)
+    if kind is None or match is None:
         return None
-    match = kind.pattern.fullmatch(message.decode("ascii"))
-    if match is None:
-        return None
-    length, *groups = match.groups()
     start = match.end(1) + 1
-    if int(length) != len(message) - start:
+    groups = match.groups()
+    if int(groups[0]) != len(text) - start:
         return None
-    body = {field: convert(group) for field, convert, group in zip(kind.names, kind.converters, groups, strict=False)}
-    return name, kind.payload_type, message[start:], body, groups[len(kind.names) :]
+    body: dict[str, Json] = dict(zip(kind.fields, groups[1:], strict=False))
+    for field, convert in kind.converters:
+        body[field] = convert(body[field])
+    return kind.name, kind.payload_type, start, body, groups[-6:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from consortium.errors import ProofError
 from consortium.ledger.merkle import EMPTY_ROOT, HASH_BYTES, consistency_ranges, inclusion_ranges, node_hash
 
@@ -27,17 +29,15 @@ class Tree:
     def append(self, leaf_hash: bytes) -> None:
         """Adds the hash of the next leaf (32 bytes)."""
         assert len(leaf_hash) == HASH_BYTES
-        self._size += 1
-        complete, level, index = leaf_hash, 0, self._size
-        while True:
-            hashes = self._levels[level]
-            hashes += complete
-            if index % 2:
-                return
-            complete = node_hash(bytes(hashes[-2 * HASH_BYTES : -HASH_BYTES]), complete)
-            level, index = level + 1, index // 2
-            if level == len(self._levels):
-                self._levels.append(bytearray())
+        self._size = index = self._size + 1
+        levels, level = self._levels, 0
+        levels[0] += leaf_hash
+        while not index & 1:
+            pair = levels[level][-2 * HASH_BYTES :]
+            index, level = index >> 1, level + 1
+            if level == len(levels):
+                levels.append(bytearray())
+            levels[level] += sha256(b"\x01" + pair).digest()
 
     def leaf(self, index: int) -> bytes:
         """The hash of a leaf."""

@@ -26,6 +26,7 @@ _LN = Context(prec=60, rounding=ROUND_HALF_EVEN)
 Unbounded = Literal["unbounded"]
 
 
+@lru_cache(maxsize=256)
 def rho_micro_for(epsilon_milli: int, delta: str) -> int:
     """The largest micro-rho whose zCDP guarantee implies (epsilon, delta)-differential privacy.
 
