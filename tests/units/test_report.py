@@ -120,3 +120,10 @@ def test_a_scale_takes_in_its_ends_and_clamps_what_is_outside() -> None:
 @pytest.mark.parametrize(("value", "text"), [(0, "0"), (1234.5, "1,234"), (0.12345, "0.1235"), (-2000, "-2,000")])
 def test_numbers_read_well(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_every_kind_of_entry_has_its_colour() -> None:
+    from consortium.ledger.bodies import BODIES
+    from node.report.page import KINDS
+
+    assert set(BODIES) <= set(KINDS)
