@@ -172,7 +172,8 @@ class SumRun:
         while not self._answered | self.out.keys() >= expected:
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), self._progress_s)
+                async with asyncio.timeout(self._progress_s):  # wait_for of Python 3.11 can swallow a cancellation
+                    await self._changed.wait()
             except TimeoutError:
                 for member in expected - self._answered - self.out.keys():
                     self._drop(member, "no-progress")

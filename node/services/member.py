@@ -256,7 +256,8 @@ class MemberService:
     ) -> npt.NDArray[np.uint32]:
         """The child's vector under this node's masks."""
         running = await self._running(job, round_number)
-        return await asyncio.wait_for(running.mask(model_sha256, vector), SET_UP_PATIENCE_S)
+        async with asyncio.timeout(SET_UP_PATIENCE_S):
+            return await running.mask(model_sha256, vector)
 
     async def _running(self, job: bytes, round_number: int) -> MemberSum:
         running = self._sums.get((job, round_number))
