@@ -23,7 +23,6 @@ from node.coordinator.sequencer import Sequencer
 from node.coordinator.sum_run import SumRun
 from node.coordinator.training import Training
 from node.data.noise import discrete_gaussian
-from node.identity import write_private
 from node.services.author import Author
 from node.services.computation import Noise, Rows
 from node.services.decisions import Decisions
@@ -45,8 +44,9 @@ def home_of(folder: Path, key: SigningKey, genesis: bytes) -> NodeHome:
         part.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not home.ledger_key.exists():
         private = Ed25519PrivateKey.from_private_bytes(key.seed)
-        write_private(home.ledger_key, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        write_private(home.genesis, genesis)
+        home.ledger_key.touch(mode=0o600)
+        home.ledger_key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        home.genesis.write_bytes(genesis)
     return home
 
 

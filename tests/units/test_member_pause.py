@@ -34,7 +34,7 @@ async def test_a_paused_node_decides_nothing_until_it_is_resumed(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "event", ["begin reserve", "end reserve", "begin partial_sums", "end partial_sums", "end record_input"]
+    "event", ["begin reserve", "end reserve", "end partial_sums", "end record_input"]
 )
 async def test_a_node_paused_within_a_sum_sends_nothing_and_goes_on_when_resumed(tmp_path: Path, event: str) -> None:
     """Fails without the check before each append and each send in `MemberSum`."""
@@ -75,7 +75,7 @@ async def _explained(jobs: object, body: dict[str, object], paused: MemberSeat) 
     return sum(answer is not None for answer in (await asked).values())
 
 
-@pytest.mark.parametrize("event", ["begin reserve", "append spend", "begin partial_sums", "begin record_input"])
+@pytest.mark.parametrize("event", ["append spend", "begin partial_sums", "begin record_input"])
 async def test_an_aborted_job_stops_and_nothing_more_is_sent(tmp_path: Path, event: str) -> None:
     """Fails without the end of what is under way in `MemberSum.close`, for example a vector sent after the abort."""
     async with consortium(tmp_path, noise=Noiseless()) as house:
