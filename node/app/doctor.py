@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consortium.encoding import Json
-from consortium.errors import ConsortiumError
+from consortium.errors import ConsortiumError, UnavailableError
 from consortium.ledger.entry import read_entry
 from node.config import NodeConfig, node_home, read_config, split_address
 from node.identity import load_flower_key, load_ledger_key, load_tls_key
@@ -84,7 +84,10 @@ def _way_to_coordinator(config: NodeConfig) -> list[Check]:
 async def _running(home: Path) -> Check:
     try:
         async with ControlClient(home) as client:
-            await client.status()
+            connected = (await client.status())["connected"]
     except ConsortiumError as error:
         return Check("running node", error)
-    return Check("running node", None)
+    alone = UnavailableError(
+        "The node runs, but is not connected to the coordinator.", mend="If that lasts, look into its log."
+    )
+    return Check("running node", None if connected else alone)
