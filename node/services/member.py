@@ -256,8 +256,11 @@ class MemberService:
     ) -> npt.NDArray[np.uint32]:
         """The child's vector under this node's masks."""
         running = await self._running(job, round_number)
-        async with asyncio.timeout(SET_UP_PATIENCE_S):
-            return await running.mask(model_sha256, vector)
+        try:
+            async with asyncio.timeout(SET_UP_PATIENCE_S):
+                return await running.mask(model_sha256, vector)
+        except TimeoutError as error:
+            raise UnavailableError("The round was not set up in time.", where=f"round {round_number}") from error
 
     async def _running(self, job: bytes, round_number: int) -> MemberSum:
         running = self._sums.get((job, round_number))
