@@ -58,6 +58,7 @@ class Author:
             state = self._mirror.state
             stands = state.keys.get((me, draft.key))
             if stands is not None:
+                await self._mirror.wait_for_size(stands[0] + 1)
                 return Said(*stands)
             sequence, previous = state.chains.get(me, (0, NO_PREVIOUS))
             entry = write_entry(

@@ -171,7 +171,9 @@ class MemberSum:
         state = self._node.mirror.state
         dataset = state.datasets[self._node.signer.key_id, self._dataset]
         round_number = self.spec.round if rho_micro is not None else 0
-        if rho_micro is None and (self._node.signer.key_id, 0) in self._job.spends:
+        paid = self._job.spends.get((self._node.signer.key_id, 0))
+        if rho_micro is None and paid is not None:
+            await self._node.mirror.wait_for_size(paid.index + 1)
             return
         await self._may_go_on()
         await self._node.accounts.reserve(

@@ -22,6 +22,7 @@ from node.coordinator.jobs import Jobs, Patience, record_sum
 from node.coordinator.sequencer import Sequencer
 from node.coordinator.sum_run import SumRun
 from node.coordinator.training import Training
+from node.coordinator.witnesses import Witnesses
 from node.data.noise import discrete_gaussian
 from node.services.author import Author
 from node.services.computation import Noise, Rows
@@ -200,7 +201,7 @@ class CoordinatorSeat:
     async def start(self) -> None:
         """Starts the node, or starts it again over what its folder holds; open jobs are not taken up yet."""
         self.core = core = await self._stack.enter_async_context(core_of(config_of(self.home, "coordinator", "neutral")))
-        self.sequencer = Sequencer(core.mirror, core.signer)
+        self.sequencer = Sequencer(core.mirror, core.signer, Witnesses(core.mirror, core.ledger).witnessed)
         self.author = Author(core.signer, core.mirror, self._append)
         self.hub = Hub()
         self.training = Training(
@@ -217,6 +218,7 @@ class CoordinatorSeat:
             patience=self.patience,
         )
         self._work = asyncio.create_task(self.sequencer.run())
+        await asyncio.sleep(0)  # the sequencer is open once it runs
 
     async def _append(self, frame: bytes) -> tuple[int, bytes]:
         return await self.sequencer.append(None, frame)
