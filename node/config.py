@@ -22,6 +22,7 @@ SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un.sun_path has 108 bytes with its final
 CONFIG_BYTES_MAX = 65_536
 NAME_CHARS_MAX = 200
 MIB = 1 << 20
+DATABASE_SCHEME = "postgresql+psycopg://"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """One node, as its operator configured it."""
+    """One node, as its operator configured it.
+
+    Attributes:
+        database: `postgresql+psycopg://...`, or "" for the SQLite file in the node's folder.
+    """
 
     home: NodeHome
     role: Role
@@ -132,6 +137,7 @@ class NodeConfig:
     addresses: Addresses
     members_min: int = MEMBERS_MIN_LEAST
     limits: Limits = field(default_factory=Limits)
+    database: str = ""
 
 
 def node_home(path: Path) -> NodeHome:
@@ -250,7 +256,7 @@ def _from_text(home: NodeHome, text: str) -> NodeConfig:
             mend="Mend the syntax there; see toml.io.",
         ) from error
     table = _Table(home.config_file, text, document)
-    table.refuse_unknown("", ("role", "consortium", "legal_name", "sector", "size", "members_min"))
+    table.refuse_unknown("", ("role", "consortium", "legal_name", "sector", "size", "members_min", "database"))
     role = cast("Role", table.choice("role", ROLES))
     coordinator = role == "coordinator"
     table.refuse_unknown("addresses.", ("members", "fleet", *(["enrolment"] if coordinator else [])))
@@ -274,6 +280,7 @@ def _from_text(home: NodeHome, text: str) -> NodeConfig:
             child_message_bytes_max=table.integer("limits.child_message_bytes_max", MIB, 1024 * MIB),
             streams_per_member_max=table.integer("limits.streams_per_member_max", 2, 1_000),
         ),
+        database=table.database("database"),
     )
 
 
@@ -287,6 +294,7 @@ def _to_toml(config: NodeConfig) -> str:
         f"sector = {_quote(config.sector)}",
         f"size = {_quote(config.size)}",
         f"members_min = {config.members_min}",
+        *([f"database = {_quote(config.database)}"] if config.database else []),
         "",
         "[addresses]",
         f"members = {_quote(addresses.members)}",
@@ -346,6 +354,17 @@ class _Table:
             split_address(value if isinstance(value, str) else "")
         except ConfigError as error:
             self._refuse(key, error.what, error.mend)
+        return str(value)
+
+    def database(self, key: str) -> str:
+        """The URL, or "" when the key is not there."""
+        value = self.document.get(key, "")
+        if key in self.document and not (isinstance(value, str) and value.startswith(DATABASE_SCHEME)):
+            self._refuse(
+                key,
+                "The value is not the URL of a PostgreSQL database.",
+                f'Write it like "{DATABASE_SCHEME}user@host:5432/name", or leave the key out for SQLite.',
+            )
         return str(value)
 
     def _section(self, prefix: str) -> dict[str, Any]:

@@ -125,7 +125,7 @@ async def core_of(config: NodeConfig) -> AsyncIterator[Core]:
     """Opens the store and replays the log."""
     home = config.home
     genesis = home.genesis.read_bytes()
-    database = await Database.open(home.database)
+    database = await Database.open(home.database, config.database)
     try:
         ledger = await SqlLedgerStore.open(database)
         mirror = Mirror(ledger, genesis)

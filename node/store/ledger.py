@@ -101,6 +101,17 @@ class SqlLedgerStore:
         return frontier
 
 
+def verified_log(connection: Connection) -> tuple[Head, bytes | None]:
+    """The head of a stored log, derived from its bytes, and its checkpoint, which agrees; whatever was acknowledged.
+
+    Raises:
+        ForkError: an entry or the checkpoint was changed or lost.
+    """
+    frontier, _, note = _replay(connection, None)
+    _check_note(frontier, note)
+    return Head(frontier.size, frontier.root()), note
+
+
 def _row(entry: StoredEntry) -> dict[str, object]:
     return {"index": entry.index, "leaf_hash": leaf_hash(entry.frame), "frame": entry.frame}
 
