@@ -13,7 +13,7 @@ import pytest
 from node.config import Limits
 from node.log import close_log, open_log
 from node.rpc.server import Listener, network_server
-from tests.wire.parties import FakeExchange, FakeLedger, House, Member
+from tests.wire.parties import FakeExchange, FakeLedger, FakeWitnesses, House, Member
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Network:
     listener: Listener
     ledger: FakeLedger
     exchange: FakeExchange
+    witnesses: FakeWitnesses
     admitted: Member
     stranger: Member
 
@@ -35,12 +36,12 @@ def house(tmp_path: Path) -> House:
 
 @pytest.fixture
 async def network(house: House) -> AsyncIterator[Network]:
-    ledger, exchange = FakeLedger(), FakeExchange()
+    ledger, exchange, witnesses = FakeLedger(), FakeExchange(), FakeWitnesses()
     admitted, stranger = house.member("admitted"), house.member("stranger")
     members = {admitted.key.spki_sha256: admitted.id}
     limits = Limits(message_bytes_max=1 << 20, streams_per_member_max=3)
-    listener = await network_server("127.0.0.1:0", house.server_tls, ledger, exchange, members.get, limits)
-    yield Network(house, listener, ledger, exchange, admitted, stranger)
+    listener = await network_server("127.0.0.1:0", house.server_tls, ledger, exchange, witnesses, members.get, limits)
+    yield Network(house, listener, ledger, exchange, witnesses, admitted, stranger)
     await listener.stop(0)
 
 

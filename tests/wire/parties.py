@@ -100,6 +100,21 @@ class FakeExchange:
 
 
 @dataclass
+class FakeWitnesses:
+    """Asks a witness for one answer to each of `asks`, after its position."""
+
+    heard: list[tuple[bytes, api.WitnessSays]] = field(default_factory=list)
+    asks: list[api.WitnessAsked] = field(default_factory=list)
+
+    async def attend(self, member: bytes, incoming: AsyncIterator[api.WitnessSays]) -> AsyncIterator[api.WitnessAsked]:
+        async for message in incoming:
+            self.heard.append((member, message))
+            if len(self.heard) > len(self.asks):
+                return
+            yield self.asks[len(self.heard) - 1]
+
+
+@dataclass
 class FakeEnrolment:
     """Redeems one secret once, for the CA of a house."""
 

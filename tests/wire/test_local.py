@@ -44,6 +44,7 @@ CALLS: list[tuple[str, tuple[Any, ...]]] = [
     ("list_datasets", ()),
     ("show_budget", ()),
     ("check_policy", (Path("/d.cedar"),)),
+    ("seat_committee", (["a", "b"],)),
     ("catalogue_app", ("power", b"fab")),
     ("approve_app", ("ab" * 32,)),
     ("explain_job", ({"kind": "statistics", "purpose": "研究"},)),

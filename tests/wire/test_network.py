@@ -27,8 +27,8 @@ from node.rpc.handshakes import handshakes_logged
 from node.rpc.member_client import CoordinatorClient
 from node.rpc.server import network_server
 from node.services import api
-from protos.v1 import exchange_pb2, ledger_pb2
-from tests.wire.parties import CANARY, FakeExchange, FakeLedger, House
+from protos.v1 import exchange_pb2, ledger_pb2, ledger_pb2_grpc
+from tests.wire.parties import CANARY, FakeExchange, FakeLedger, FakeWitnesses, House
 
 APPEND = "/consortium.v1.Ledger/Append"
 JOB = bytes(range(32))
@@ -86,6 +86,41 @@ async def test_attend_carries_every_kind_of_message_both_ways(network):
         answers = [answer async for answer in client.attend(outgoing())]
     assert answers == network.exchange.answers
     assert network.exchange.heard == [(network.admitted.id, message) for message in said]
+
+
+async def test_a_witness_stream_carries_every_kind_of_message_both_ways(network):
+    said: list[api.WitnessSays] = [
+        api.Position(3, b"note"),
+        api.Added(200, 4, b"line"),
+        api.Added(409, 2, b""),
+        api.Added(422, 3, b""),
+        api.Fetched(1, (b"a", b"b")),
+    ]
+    network.witnesses.asks[:] = [
+        api.AddCheckpoint(3, (bytes(32), JOB), b"note", (b"frame",)),
+        api.Fetch(1, 3),
+    ] * 2
+
+    async def outgoing():
+        for message in said:
+            yield message
+
+    async with CoordinatorClient(network.listener.address, network.admitted.tls) as client:
+        answers = [answer async for answer in client.witness(outgoing())]
+    assert answers == network.witnesses.asks
+    assert network.witnesses.heard == [(network.admitted.id, message) for message in said]
+
+
+async def test_an_author_appends_many_entries_on_one_stream(network):
+    async with CoordinatorClient(network.listener.address, network.admitted.tls) as client:
+        stub = ledger_pb2_grpc.LedgerStub(client._open())
+        call = stub.AppendEach()
+        for number in range(3):
+            await call.write(ledger_pb2.AppendRequest(frame=b"frame %d" % number))
+            reply = await call.read()
+            assert (reply.index, reply.checkpoint) == (number, b"checkpoint %d" % (number + 1))
+        await call.done_writing()
+    assert network.ledger.frames == [(network.admitted.id, b"frame %d" % number) for number in range(3)]
 
 
 async def test_attend_raises_what_its_outgoing_side_raised(network):
@@ -304,7 +339,9 @@ async def test_a_key_that_does_not_fit_the_certificate_is_explained(network):
 async def test_a_listener_with_unsound_tls_files_does_not_start(house, name):
     tls = replace(house.server_tls, **{name: b"nothing"})
     with pytest.raises(ConfigError):
-        await network_server("127.0.0.1:0", tls, FakeLedger(), FakeExchange(), lambda _key: None, Limits())
+        await network_server(
+            "127.0.0.1:0", tls, FakeLedger(), FakeExchange(), FakeWitnesses(), lambda _key: None, Limits()
+        )
 
 
 async def test_a_caller_without_tls_is_refused_and_the_log_explains(network, events):

@@ -20,7 +20,7 @@ from node.rpc.channels import member_channel
 from node.rpc.gate import Gate
 from node.rpc.server import Listener, enrolment_server, local_server, network_server, rounds_server, trainer_server
 from node.services import api
-from tests.wire.parties import FakeEnrolment, FakeExchange, FakeLedger, FakeRounds, FakeTrainer, House
+from tests.wire.parties import FakeEnrolment, FakeExchange, FakeLedger, FakeRounds, FakeTrainer, FakeWitnesses, House
 
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
@@ -62,7 +62,9 @@ async def network(house: House) -> AsyncIterator[tuple[Listener, Callable[[], ai
     member = house.member("m")
     members = {member.key.spki_sha256: member.id}
     tls = house.server_tls
-    listener = await network_server("127.0.0.1:0", tls, FakeLedger(), FakeExchange(), members.get, Limits())
+    listener = await network_server(
+        "127.0.0.1:0", tls, FakeLedger(), FakeExchange(), FakeWitnesses(), members.get, Limits()
+    )
     yield listener, lambda: member_channel(listener.address, member.tls, 1 << 20)
 
 
@@ -83,7 +85,7 @@ def on_socket(start: Callable[..., object]) -> Callable[[House], object]:
 
 
 LISTENERS = {
-    "network": (network, {"consortium.v1.Ledger", "consortium.v1.Exchange", HEALTH}),
+    "network": (network, {"consortium.v1.Ledger", "consortium.v1.Exchange", "consortium.v1.Witness", HEALTH}),
     "enrolment": (enrolment, {"consortium.v1.Enrolment", HEALTH}),
     "control": (
         on_socket(lambda path: local_server(path, object(), Limits())),
