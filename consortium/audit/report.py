@@ -18,7 +18,7 @@ from consortium.ledger.entry import Entry
 from consortium.ledger.merkle import leaf_hash
 from consortium.replay import Replay, Step
 
-GOVERNANCE = frozenset({"committee", "proposal", "vote"})
+GOVERNANCE = frozenset({"committee", "handover", "proposal", "rotation", "vote"})
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from consortium.encoding import Json, canonical, parse
 from consortium.errors import EntryError, LimitError
@@ -54,11 +55,12 @@ class Entry:
     prev: bytes
     seq: int
     leaf: bytes
+    member: bytes = b""  # whose key it is, where a replay has found that it is not the member's first
 
     @property
     def author(self) -> bytes:
-        """The key id of the author."""
-        return self.frame.key_id
+        """The member who signed: the id of its first key."""
+        return self.member or self.frame.key_id
 
 
 def write_entry(signer: Signer, draft: Draft, *, consortium: bytes, head: Head, prev: bytes, seq: int) -> Entry:
@@ -130,17 +132,32 @@ def _read_plain_entry(data: bytes) -> Entry | None:
         return None
     kind, payload_type, start, body, (consortium, root, size, key, prev, seq) = plain
     hexadecimal = bytes.fromhex
-    return Entry(
-        Frame(data[1:33], data[33:PREFIX_BYTES], payload_type, data[PREFIX_BYTES + start :], data),
-        kind,
-        body,
-        hexadecimal(consortium),
-        Head(int(size), hexadecimal(root)),
-        key,
-        hexadecimal(prev),
-        int(seq),
-        leaf_hash(data),
+    frame, entry = object.__new__(Frame), object.__new__(Entry)
+    vars(frame).update(
+        key_id=_one_copy(data[1:33]),
+        signature=data[33:PREFIX_BYTES],
+        payload_type=payload_type,
+        payload=data[PREFIX_BYTES + start :],
+        data=data,
     )
+    vars(entry).update(  # the constructors of frozen dataclasses would set fourteen fields by a call each
+        frame=frame,
+        kind=kind,
+        body=body,
+        consortium=hexadecimal(consortium),
+        head=Head(int(size), hexadecimal(root)),
+        key=key,
+        prev=hexadecimal(prev),
+        seq=int(seq),
+        leaf=leaf_hash(data),
+    )
+    return entry
+
+
+@lru_cache(maxsize=4096)
+def _one_copy(author: bytes) -> bytes:
+    """The same object for the same id: a fold keeps the author of every entry."""
+    return author
 
 
 def _check_envelope(value: Json) -> None:

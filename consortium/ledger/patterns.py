@@ -25,7 +25,7 @@ _DIGESTS = r'(\[\]|\[(?:"[0-9a-f]{64}",){0,255}"[0-9a-f]{64}"\])'
 
 def _strings(group: str) -> list[str]:
     """The items of a list of strings that hold neither quotes nor commas."""
-    return [] if group == "[]" else group[2:-2].split('","')
+    return [] if group == "[]" else list(map(intern, group[2:-2].split('","')))
 
 
 def _spent(group: str) -> Json:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from consortium.errors import EncodingError, LimitError, ProofError
-from consortium.ledger.merkle import SIZE_MAX, Frontier
+from consortium.ledger.merkle import (
+    EMPTY_ROOT,
+    HASH_BYTES,
+    SIZE_MAX,
+    Frontier,
+    consistency_ranges,
+    inclusion_ranges,
+    node_hash,
+)
 
 TILE_WIDTH = 256
 ENTRY_BYTES_MAX = 65_535
 _LENGTH_BYTES = 2
+_TILE_HEIGHT = 8
+_TILES_KEPT = 64
+
+ReadTile = Callable[[int, int, int], bytes]  # level, index, width -> hashes one after another
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,91 @@ def hash_tiles(leaf_hashes: Sequence[bytes], size: int) -> Iterator[tuple[str, b
                 above.append(root)
             yield tile.path, b"".join(content)
         hashes, level = above, level + 1
+
+
+class TileProver:
+    """Proofs from hash tiles: any proof in a tree of a million leaves reads at most five or six tiles.
+
+    What the tiles say is not verified here: a proof made of wrong tiles does not verify.
+
+    Args:
+        read_tile: the bytes of the hash tile of a level and index that has (or of which are wanted) `width` hashes.
+        size: number of leaves of the tree.
+
+    Raises:
+        ProofError: not a tree size.
+    """
+
+    def __init__(self, read_tile: ReadTile, size: int) -> None:
+        self._read_tile = read_tile
+        self._size = _checked_size(size)
+        self._tiles: dict[tuple[int, int], bytes] = {}
+
+    def root(self, size: int | None = None) -> bytes:
+        """The root of the first `size` leaves, all if None.
+
+        Raises:
+            ProofError: the tree is smaller, or a tile has another width than the tree's size gives it.
+        """
+        end = self._within(self._size if size is None else size)
+        return self._range(0, end) if end else EMPTY_ROOT
+
+    def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
+        """The proof for one leaf in the tree of the first `size` leaves, all if None.
+
+        Raises:
+            ProofError: no such leaf, the tree is smaller, or a tile has another width than the tree's size gives it.
+        """
+        within = self._within(self._size if size is None else size)
+        return [self._range(start, end) for start, end in inclusion_ranges(index, within)]
+
+    def consistency_proof(self, old_size: int, new_size: int) -> list[bytes]:
+        """The proof that the first `old_size` leaves are a prefix of the first `new_size`.
+
+        Raises:
+            ProofError: the sizes are not in order, the tree is smaller, or a tile has a wrong width.
+        """
+        return [self._range(start, end) for start, end in consistency_ranges(old_size, self._within(new_size))]
+
+    def _within(self, size: int) -> int:
+        if not 0 <= size <= self._size:
+            raise ProofError("The tiles are of a smaller tree.", where="size")
+        return size
+
+    def _range(self, start: int, end: int) -> bytes:
+        roots: list[bytes] = []
+        while start < end:  # perfect subtrees of falling size, from left to right
+            height = (end - start).bit_length() - 1
+            roots.append(self._node(height, start >> height))
+            start += 1 << height
+        root = roots.pop()
+        while roots:
+            root = node_hash(roots.pop(), root)
+        return root
+
+    def _node(self, height: int, index: int) -> bytes:
+        """The root of a perfect subtree, from the hashes of one tile."""
+        level, inner = divmod(height, _TILE_HEIGHT)
+        number, offset = divmod(index << inner, TILE_WIDTH)
+        tile = self._tile(level, number)
+        positions = range(offset * HASH_BYTES, (offset + (1 << inner)) * HASH_BYTES, HASH_BYTES)
+        row = [tile[at : at + HASH_BYTES] for at in positions]
+        while len(row) > 1:
+            row = [node_hash(row[at], row[at + 1]) for at in range(0, len(row), 2)]
+        return row[0]
+
+    def _tile(self, level: int, number: int) -> bytes:
+        known = self._tiles.get((level, number))
+        if known is not None:
+            return known
+        width = min(TILE_WIDTH, (self._size >> (_TILE_HEIGHT * level)) - number * TILE_WIDTH)
+        tile = self._read_tile(level, number, width)
+        if len(tile) != width * HASH_BYTES:
+            raise ProofError("A hash tile has another width than the tree's size gives it.", where="tile")
+        if len(self._tiles) >= _TILES_KEPT:
+            self._tiles.clear()
+        self._tiles[level, number] = tile
+        return tile
 
 
 def encode_bundle(frames: Sequence[bytes]) -> bytes:

@@ -1,24 +1,24 @@
 """An audit on several processor cores: the others verify signatures while this process folds the entries in order.
 
 The fold is bit for bit that of one process: a signature that another process has found sound is not checked twice, and
-every doubt (a key that was not known yet, a file that changed between two readings) is settled here.
+every doubt (a key that was not known yet) is settled here. Each file is read once, so that what was verified is what is
+folded.
 """
 
 from __future__ import annotations
 
-import hashlib
+import gc
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from consortium.audit import Audit
 from consortium.keys import KEY_ID_BYTES, key_id
 from consortium.ledger.tiles import TILE_WIDTH
-from node.audit.signatures import Verified, verify_bundles
+from node.audit.signatures import verify_bundles
 from node.export import BundledFrames
 
 RUN_BUNDLES = 4
@@ -31,13 +31,14 @@ Progress = Callable[[int], None]
 
 @dataclass
 class _Run:
-    bundles: range
-    verified: Future[list[Verified]] | list[Verified]
+    first: int  # index of its first entry
+    bundles: list[list[bytes]]
+    verified: Future[list[bytes]] | list[bytes]
 
     def ready(self) -> bool:
         return isinstance(self.verified, list) or self.verified.done()
 
-    def result(self) -> list[Verified]:
+    def result(self) -> list[bytes]:
         return self.verified if isinstance(self.verified, list) else self.verified.result()
 
 
@@ -57,7 +58,7 @@ def feed_export(audit: Audit, frames: BundledFrames, processes: int, progress: P
                 audit.feed(frame)
             progress(audit.size)
         return
-    with _pool(processes - 1) as pool:
+    with _pool(processes - 1) as pool, _without_garbage_collection():
         _Pipeline(audit, frames, pool, RUNS_AHEAD * (processes - 1)).run(progress)
 
 
@@ -84,37 +85,48 @@ class _Pipeline:
                 self._fold(run)
                 progress(self._audit.size)
             else:
-                bundles = self._unassigned.popleft()
-                self._unfolded.append(_Run(bundles, verify_bundles(self._named(bundles), self._keys)))
+                first, bundles, data = self._read()
+                self._unfolded.append(_Run(first, bundles, verify_bundles(data, self._keys)))
 
     def _hand_out(self) -> None:
         waiting = sum(not run.ready() for run in self._unfolded)
         while self._unassigned and waiting < self._ahead:
-            bundles = self._unassigned.popleft()
-            future = self._pool.submit(verify_bundles, self._named(bundles), dict(self._keys))
-            self._unfolded.append(_Run(bundles, future))
+            first, bundles, data = self._read()
+            self._unfolded.append(_Run(first, bundles, self._pool.submit(verify_bundles, data, dict(self._keys))))
             waiting += 1
 
-    def _named(self, bundles: range) -> list[tuple[Path, int]]:
-        size = len(self._frames)
-        return [(self._frames.path(number), min(TILE_WIDTH, size - number * TILE_WIDTH)) for number in bundles]
+    def _read(self) -> tuple[int, list[list[bytes]], list[tuple[bytes, int]]]:
+        numbers = self._unassigned.popleft()
+        read = [self._frames.bundle(number) for number in numbers]
+        first = numbers.start * TILE_WIDTH
+        return first, [frames for _, frames in read], [(data, len(frames)) for data, frames in read]
 
     def _fold(self, run: _Run) -> None:
-        audit, keys = self._audit, self._keys
-        for number, verified in zip(run.bundles, run.result(), strict=True):
-            data, frames = self._frames.bundle(number)
-            sound = verified.sound if hashlib.sha256(data).digest() == verified.sha256 else bytes(len(frames))
-            fresh = audit.size - number * TILE_WIDTH
-            for frame, is_sound in zip(frames[fresh:], sound[fresh:], strict=True):
-                step = audit.feed(frame, keys[frame[1 : 1 + KEY_ID_BYTES]] if is_sound else None)
-                if step.entry is not None and "public_key" in step.entry.body:
-                    key = bytes.fromhex(step.entry.body["public_key"])
-                    keys[key_id(key)] = key
+        feed, keys = self._audit.feed, self._keys
+        known = self._audit.size - run.first  # of a bundle that was partly audited before
+        frames = [frame for bundle in run.bundles for frame in bundle][known:]
+        for frame, is_sound in zip(frames, b"".join(run.result())[known:], strict=True):
+            entry = feed(frame, keys[frame[1 : 1 + KEY_ID_BYTES]] if is_sound else None).entry
+            if entry is not None and "public_key" in entry.body:
+                key = bytes.fromhex(entry.body["public_key"])
+                keys[key_id(key)] = key
 
 
 def _known_keys(audit: Audit) -> Iterator[tuple[bytes, bytes]]:
     for member in audit.replay.state.members.values():
         yield key_id(member.public_key), member.public_key
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """A fold keeps almost all that it makes and makes no cycles; looking for them again and again is a fifth of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

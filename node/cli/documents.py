@@ -55,6 +55,21 @@ def read_bytes(path: Path, bytes_max: int) -> bytes:
     return data
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Writes a new file.
+
+    Raises:
+        ConfigError: it exists, or cannot be written.
+    """
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise ConfigError(
+            "The file cannot be written.", where=str(path), mend="Name a new file in a folder that you may write."
+        ) from error
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Writes a new file that only its owner can read.
 
