@@ -47,10 +47,11 @@ RHO_MICRO = rho_micro_for(1_000, documents.DELTA)
 class Author:
     """Signs its own chain; the expanded key is kept, as a signing service would."""
 
-    def __init__(self, seed: bytes) -> None:
+    def __init__(self, seed: bytes, seq: int = 0, prev: bytes = NO_PREVIOUS) -> None:
+        """Args: `seq` and `prev` are those of its next entry."""
         self.public_key, self._secret = nacl.bindings.crypto_sign_seed_keypair(seed)
         self.key_id = key_id(self.public_key)
-        self._seq, self._prev = 0, NO_PREVIOUS
+        self._seq, self._prev = seq, prev
 
     def sign(self, message: bytes) -> bytes:
         return nacl.bindings.crypto_sign(message, self._secret)[:64]
