@@ -23,7 +23,7 @@ NAMES = ("alpha", "beta", "gamma")
 SEAT = "office"
 BUDGET_RHO_MICRO = 40_000  # two questions at epsilon 1, and not a third
 COMMAND_SECONDS_MAX = 60
-FOLLOW_SECONDS_MAX = 30
+FOLLOW_SECONDS_MAX = 90
 BOUNDS = {"lower": "0", "upper": "2000", "resolution": "1"}
 
 DESCRIPTOR = """

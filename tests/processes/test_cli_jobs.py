@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from consortium.errors import PolicyRefusedError
-from tests.processes.cli_world import NAMES, SEAT, Consortium, Json, consortium, good, until
+from tests.processes.cli_world import NAMES, ROOT, SEAT, Consortium, Json, consortium, good, until
 
 pytestmark = pytest.mark.xdist_group("cli")
 
-AUDITOR = """
+AUDITOR = f"""
 import sys
+sys.path.insert(0, {str(ROOT)!r})
 from node.cli.entry import run
 code = run(sys.argv[1:])
-print(sorted({"grpc", "flwr", "duckdb", "sqlmodel"} & set(sys.modules)), file=sys.stderr)
+print(sorted({{"grpc", "flwr", "duckdb", "sqlmodel"}} & set(sys.modules)), file=sys.stderr)
 sys.exit(code)
 """
 
