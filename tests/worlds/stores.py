@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
@@ -56,10 +57,10 @@ class Place:
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A PostgreSQL server of this test session."""
+    """A PostgreSQL server of this test session; `wheel` is what started it."""
 
     uri: str
-    pid: int
+    wheel: Any
 
     def url(self, database: str) -> str:
         return make_url(self.uri).set(drivername="postgresql+psycopg", database=database).render_as_string(False)
@@ -75,6 +76,15 @@ class PostgresServer:
         with engine.connect() as connection:
             connection.exec_driver_sql(statement)
 
+    def crash(self) -> None:
+        """Kills every process of the server at once, and starts it again on what is on the disk."""
+        processes = [psutil.Process(self.wheel.get_pid())]
+        processes += processes[0].children(recursive=True)
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes)
+        self.wheel.ensure_postgres_running()
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
@@ -86,7 +96,7 @@ def postgres() -> Iterator[PostgresServer]:
     folder = Path(tempfile.mkdtemp(prefix="consortium-postgres-"))
     server = wheel.get_server(folder, cleanup_mode="stop")
     try:
-        yield PostgresServer(server.get_uri(), server.get_pid())
+        yield PostgresServer(server.get_uri(), server)
     finally:
         os.kill(server.get_pid(), signal.SIGQUIT)  # an immediate end: nothing of it is needed any more
         server.cleanup()
