@@ -176,6 +176,8 @@ class MemberSum:
             await self._node.mirror.wait_for_size(paid.index + 1)
             return
         await self._may_go_on()
+        on_ledger = state.spent.get((dataset.member, dataset.lineage), 0)
+        await self._node.accounts.raise_to(dataset.lineage, on_ledger)  # a store that was lost gives no budget back
         await self._node.accounts.reserve(
             dataset.lineage,
             self.spec.job,

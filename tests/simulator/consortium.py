@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-import node.services.author
-import node.services.member
 from consortium.encoding import Json
 from consortium.state import Job, State
+from node.authorisation.cedar import CedarEngine
 from node.coordinator.jobs import Patience
 from node.services.computation import Noise, Rows
 from tests.simulator.rows import POLICY, SimulatedRows
@@ -23,6 +23,9 @@ from tests.worlds import World, documents
 RECORDS = 200
 PATIENCE = Patience(decision_s=20.0, sum_s=20.0, reasons_s=5.0)
 SHORT_PATIENCE = Patience(decision_s=20.0, sum_s=1.5, reasons_s=5.0)
+
+
+_engine = functools.cache(CedarEngine)  # it may be shared, and takes longer to make than all else here
 
 
 @functools.cache
@@ -109,7 +112,6 @@ def build(
     rows: Callable[[int], Rows] | None = None,
 ) -> Consortium:
     """The nodes of a consortium over `folder`, not yet started. Only the first `count` members take part."""
-    node.services.member.RECONNECT_S = node.services.author.RETRY_S = 0.02
     world = World()
     genesis = _founded()[0]
     home = home_of(folder / "coordinator", world.coordinator, genesis)
@@ -132,7 +134,17 @@ def build(
 @asynccontextmanager
 async def consortium(folder: Path, **options: Any) -> AsyncIterator[Consortium]:
     """A consortium at work; see `build`."""
-    house = build(folder, **options)
+    with (
+        patch("node.services.member.RECONNECT_S", 0.02),
+        patch("node.services.author.RETRY_S", 0.02),
+        patch("node.app.serving.CedarEngine", _engine),
+    ):
+        async with _at_work(build(folder, **options)) as house:
+            yield house
+
+
+@asynccontextmanager
+async def _at_work(house: Consortium) -> AsyncIterator[Consortium]:
     try:
         await house.coordinator.start()
         if house.coordinator.core.mirror.size == 0:

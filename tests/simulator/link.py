@@ -19,7 +19,7 @@ Tamper = Callable[[ToMember], list[ToMember]]
 
 
 def kind_of(message: FromMember | ToMember) -> str:
-    """"Hello", "SumOpen", ...; a step also says its phase: "SumStep/mask"."""
+    """Hello, SumOpen and so on; a step also says its phase: SumStep/mask."""
     name = type(message).__name__
     return f"{name}/{message.phase}" if isinstance(message, SumStep) else name
 

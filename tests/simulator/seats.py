@@ -200,7 +200,9 @@ class CoordinatorSeat:
 
     async def start(self) -> None:
         """Starts the node, or starts it again over what its folder holds; open jobs are not taken up yet."""
-        self.core = core = await self._stack.enter_async_context(core_of(config_of(self.home, "coordinator", "neutral")))
+        self.core = core = await self._stack.enter_async_context(
+            core_of(config_of(self.home, "coordinator", "neutral"))
+        )
         self.sequencer = Sequencer(core.mirror, core.signer, Witnesses(core.mirror, core.ledger).witnessed)
         self.author = Author(core.signer, core.mirror, self._append)
         self.hub = Hub()
@@ -233,11 +235,9 @@ class CoordinatorSeat:
 
     async def last(self, job: bytes) -> Json:
         """The last progress document of a job."""
-        document: Json = None
         async with asyncio.timeout(60):
-            async for document in self.jobs.watch(job.hex()):
-                pass
-        return document
+            documents = [document async for document in self.jobs.watch(job.hex())]
+        return documents[-1]
 
     async def stop(self) -> None:
         """Ends the node at once; its folder stays."""

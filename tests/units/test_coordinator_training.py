@@ -200,9 +200,7 @@ async def test_an_app_that_is_not_approved_is_refused_by_the_node_and_by_the_led
         fab = b"another app"
         digest = await house.coordinator.training.keep_app(fab)
         await house.coordinator.author.say(Draft("app", f"app/{digest}", {"name": "other", "digest": digest}))
-        said = await house.coordinator.jobs.submit(
-            house.body(documents.training() | {"app": digest}, kind="training")
-        )
+        said = await house.coordinator.jobs.submit(house.body(documents.training() | {"app": digest}, kind="training"))
         last = await house.coordinator.last(said.leaf)
         assert last["state"] == "refused"
         assert {clause["id"] for item in last["refusals"] for clause in item["clauses"]} == {"guard-app"}

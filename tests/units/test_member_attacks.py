@@ -1,4 +1,4 @@
-"""A hostile coordinator against honest members: each of its moves is refused, and refused by the check that is named."""
+"""A hostile coordinator against honest members: each of its moves is refused, by the check that is named."""
 
 from __future__ import annotations
 
@@ -212,9 +212,7 @@ async def test_a_survivor_set_below_the_nodes_own_minimum_gets_no_vote(tmp_path:
         await seat.restart()
         await house.everybody()
         attack = await masked_sum(house)
-        answers = await attack.attacker.ask(
-            dict.fromkeys(house.ids[:3], attack.step("vote", survivors=house.ids[:3]))
-        )
+        answers = await attack.attacker.ask(dict.fromkeys(house.ids[:3], attack.step("vote", survivors=house.ids[:3])))
         assert failed(answers[seat.id])
         assert isinstance(answers[house.ids[1]], SumStep)
 

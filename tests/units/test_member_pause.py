@@ -33,14 +33,12 @@ async def test_a_paused_node_decides_nothing_until_it_is_resumed(tmp_path: Path)
         assert seat.id.hex() in result["survivors"]
 
 
-@pytest.mark.parametrize(
-    "event", ["begin reserve", "end reserve", "end partial_sums", "end record_input"]
-)
+@pytest.mark.parametrize("event", ["begin reserve", "end reserve", "end partial_sums", "end record_input"])
 async def test_a_node_paused_within_a_sum_sends_nothing_and_goes_on_when_resumed(tmp_path: Path, event: str) -> None:
     """Fails without the check before each append and each send in `MemberSum`."""
     async with consortium(tmp_path, noise=Noiseless()) as house:
         seat = house.members[0]
-        seat.at[event] = lambda: seat.core.switch.pause()
+        seat.at[event] = seat.core.switch.pause
         submitted = await house.coordinator.jobs.submit(house.body(documents.statistic()))
         await until(lambda: seat.core.switch.paused)
         before = said(seat)
@@ -61,7 +59,9 @@ async def test_a_pause_outlives_a_restart(tmp_path: Path) -> None:
         await house.everybody()
         assert seat.core.switch.paused
         before = [event for event in said(seat) if event != "sent Hello"]
-        answers = await asyncio.wait_for(_explained(house.coordinator.jobs, house.body(documents.statistic()), seat), 20)
+        answers = await asyncio.wait_for(
+            _explained(house.coordinator.jobs, house.body(documents.statistic()), seat), 20
+        )
         assert answers == 3
         assert [event for event in said(seat) if event != "sent Hello"] == before
 
