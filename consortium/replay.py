@@ -7,7 +7,7 @@ and in the tree, without effect, so that a bad entry never wedges the log.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consortium import governance, jobs
 from consortium.errors import (
@@ -27,15 +27,26 @@ from consortium.ledger.cosignature import cosigners, quorum, witness_name
 from consortium.ledger.entry import NO_PREVIOUS, Entry, read_entry
 from consortium.ledger.merkle import leaf_hash
 from consortium.ledger.tree import Tree
-from consortium.state import Member, State
+from consortium.state import HeldKey, Member, State
 
 Rule = Callable[[State, int, Entry], Fault | None]
+
+
+def _propose(state: State, index: int, entry: Entry) -> Fault | None:
+    schedule = entry.body["change"].get("fields", {}).get("schedule")
+    if schedule is not None:
+        Schedule.from_json(schedule)
+    return governance.propose(state, index, entry)
+
 
 RULES: Mapping[str, Rule] = {
     "enrolment": governance.enrol,
     "admission": governance.admit,
     "dataset": governance.offer,
     "committee": governance.seat_committee,
+    "rotation": governance.rotate,
+    "proposal": _propose,
+    "vote": governance.cast,
     "app": governance.catalogue,
     "approval": governance.approve,
     "job": jobs.submit,
@@ -47,6 +58,7 @@ RULES: Mapping[str, Rule] = {
     "scores": rules.add_scores,
     "settlement": rules.add_settlement,
 }
+RULE_BOOKS: Mapping[int, Mapping[str, Rule]] = {1: RULES}  # by rule version; an old one stays as it was
 
 
 @dataclass(frozen=True)
@@ -102,16 +114,17 @@ class Replay:
             ForkError: it is of entries that are not those of this replay.
         """
         checkpoint = self.check_signed(note)
-        committee = self.state.committee_at(checkpoint.size)
-        if committee:
-            members = self.state.members
-            names = {witness_name(checkpoint.origin, who): (who, members[who].public_key) for who in committee}
+        size, members = checkpoint.size, self.state.members
+        for committee in self.state.committees_at(size):
+            names = {
+                witness_name(checkpoint.origin, who): (who, members[who].key_at(size)) for who in committee.members
+            }
             found = cosigners(parse_note(note), names)
-            if len(found) < quorum(len(committee)):
+            if len(found) < quorum(len(names)):
                 raise CheckpointError(
-                    f"{len(found)} of {len(committee)} witnesses have cosigned the checkpoint; "
-                    f"{quorum(len(committee))} are needed.",
-                    where=f"size {checkpoint.size}",
+                    f"{len(found)} of {len(names)} witnesses have cosigned the checkpoint; "
+                    f"{quorum(len(names))} are needed.",
+                    where=f"size {size}",
                     mend="Do not rely on it; ask another member for its checkpoint.",
                 )
         return checkpoint
@@ -137,6 +150,8 @@ class Replay:
     def _grow(self, data: bytes, step: Step) -> None:
         self.tree.append(leaf_hash(data) if step.entry is None else step.entry.leaf)
         self.state.size += 1
+        if self.state.due:
+            governance.take_effect(self.state)
 
     def _examine(self, data: bytes, signed_by: bytes | None = None) -> tuple[Step, bool]:
         """The step, and whether the entry is readable and signed by its author; on a fault the state is unchanged."""
@@ -144,7 +159,7 @@ class Replay:
         entry: Entry | None = None
         authentic = False
         try:
-            entry = read_entry(data)
+            entry = self._of_member(read_entry(data))
             if index == 0 or entry.kind == "genesis":
                 return Step(index, entry, self._found(index, entry)), False
             _verify_author(self.state, entry, signed_by)
@@ -168,12 +183,24 @@ class Replay:
             )
         fault = self._link(index, entry)
         if fault is None and entry.kind != "enrolment" and not state.admitted(author):
-            fault = Fault("not-admitted", "Its author was not admitted.")
-        fault = fault or RULES[entry.kind](state, index, entry)
+            fault = _absent(state, author)
+        fault = fault or self._apply(index, entry)
         if fault is None:
             state.chains[author] = (entry.seq + 1, entry.leaf)
             state.keys[author, entry.key] = (index, entry.leaf)
         return fault
+
+    def _of_member(self, entry: Entry) -> Entry:
+        """The entry with its member, where it is signed by another key than the member's first."""
+        member = self.state.member_of(entry.frame.key_id)
+        return entry if member == entry.frame.key_id else replace(entry, member=member)
+
+    def _apply(self, index: int, entry: Entry) -> Fault | None:
+        state = self.state
+        if entry.kind == "handover":
+            fault = governance.check_handover(state, entry)
+            return fault or governance.hand_over(state, index, self.check_head(entry.body["checkpoint"].encode()))
+        return RULE_BOOKS[state.charter["rule_version"]][entry.kind](state, index, entry)
 
     def _link(self, index: int, entry: Entry) -> Fault | None:
         """The author's own chain, and the head that the author saw when signing."""
@@ -200,7 +227,7 @@ class Replay:
         entry.frame.verify(public_key)
         if entry.consortium or entry.seq or entry.prev != NO_PREVIOUS or entry.head.size:
             return Fault("no-genesis", "A genesis has nothing before it.")
-        if entry.body["members_min"] < governance.MEMBERS_MIN_FLOOR or entry.body["rule_version"] != 1:
+        if entry.body["members_min"] < governance.MEMBERS_MIN_FLOOR or entry.body["rule_version"] not in RULE_BOOKS:
             return Fault(
                 "no-genesis", "The charter's minimum of participants or rule version is not one of this program."
             )
@@ -217,7 +244,7 @@ class Replay:
         self.state.keys[identity, entry.key] = (0, entry.leaf)
         self.state.members[identity] = Member(
             id=identity,
-            public_key=public_key,
+            keys=(HeldKey(0, public_key, vouched=True),),
             legal_name=founder["legal_name"],
             sector=founder["sector"],
             size=founder["size"],
@@ -227,7 +254,18 @@ class Replay:
             enrolment=entry.leaf,
             admitted=0,
         )
+        self.state.identities[identity] = identity
         return None
+
+
+def _absent(state: State, author: bytes) -> Fault:
+    """Why an enrolled party cannot speak now."""
+    member = state.members[author]
+    if member.removed is not None:
+        return Fault("removed", f"Its author was removed from entry {member.removed} on.")
+    if member.suspended is not None:
+        return Fault("suspended", f"Its author is suspended from entry {member.suspended} on.")
+    return Fault("not-admitted", "Its author was not admitted.")
 
 
 def _verify_author(state: State, entry: Entry, signed_by: bytes | None) -> None:

@@ -12,6 +12,7 @@ Check = Callable[[Json], bool]
 
 TEXT_MAX = 200
 LIST_MAX = 256
+NOTE_CHARS_MAX = 16_384
 _HEX = re.compile(r"[0-9a-f]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._/-]{0,99}")
 _AMOUNT = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -61,6 +62,20 @@ def document(value: Json) -> bool:
     return isinstance(value, dict)
 
 
+def signature(value: Json) -> bool:
+    return isinstance(value, str) and len(value) == 128 and _HEX.fullmatch(value) is not None
+
+
+def note(value: Json) -> bool:
+    """A signed note: unlike a text it has lines, and an empty one before its signatures."""
+    return isinstance(value, str) and len(value) <= NOTE_CHARS_MAX and "\n\n" in value
+
+
+def share(value: Json) -> bool:
+    """Basis points of an electorate: more than half of it, at most all."""
+    return count(value) and 5_000 < value <= 10_000
+
+
 def one_of(*words: str) -> Check:
     return lambda value: value in words
 
@@ -75,18 +90,52 @@ def object_of(**fields: Check) -> Check:
     )
 
 
+def fields_of(**fields: Check) -> Check:
+    """An object with some of these fields, at least one."""
+    return lambda value: (
+        isinstance(value, dict)
+        and bool(value)
+        and set(value) <= set(fields)
+        and all(fields[key](value[key]) for key in value)
+    )
+
+
+def change(value: Json) -> bool:
+    """A change that can be proposed: its type, and exactly the fields of that type."""
+    fields = CHANGES.get(value["type"]) if isinstance(value, dict) and isinstance(value.get("type"), str) else None
+    return (
+        fields is not None
+        and set(value) == {"type", *fields}
+        and all(check(value[key]) for key, check in fields.items())
+    )
+
+
 SIZE = one_of("large", "medium", "small", "neutral")
 MEMBER = {"legal_name": text, "public_key": digest, "sector": name, "size": SIZE}
+CHARTER: Mapping[str, Check] = {  # what can be amended; origin and coordinator are the log's identity
+    "name": text,
+    "sectors": list_of(name),
+    "schedule": document,
+    "members_min": count,
+    "quorum": object_of(admission=one_of("coordinator", "vote"), votes_bp=share),
+}
+CHANGES: Mapping[str, Mapping[str, Check]] = {
+    "admit": {"member": digest, "enrolment": digest},
+    "suspend": {"member": digest},
+    "reinstate": {"member": digest},
+    "remove": {"member": digest},
+    "rotate": {"member": digest, "public_key": digest, "proof": signature},
+    "committee": {"members": list_of(digest)},
+    "charter": {"fields": fields_of(**CHARTER)},
+    "rules": {"version": count},
+}
 
 BODIES: Mapping[str, Mapping[str, Check]] = {
     "genesis": {
-        "name": text,
-        "sectors": list_of(name),
+        **CHARTER,
         "coordinator": object_of(**MEMBER, tls_key_sha256=digest),
         "origin": text,
-        "schedule": document,
         "rule_version": count,
-        "members_min": count,
     },
     "enrolment": {**MEMBER, "tls_key_sha256": digest, "flower_key": hex_bytes, "owner_group": text},
     "admission": {"member": digest, "enrolment": digest},
@@ -100,6 +149,10 @@ BODIES: Mapping[str, Mapping[str, Check]] = {
         "budget": object_of(rho_micro=count, delta=delta),
     },
     "committee": {"members": list_of(digest)},
+    "rotation": {"public_key": digest, "proof": signature},
+    "proposal": {"change": change, "from_index": count},
+    "vote": {"proposal": digest, "choice": one_of("for", "against")},
+    "handover": {"checkpoint": note},
     "app": {"name": name, "digest": digest},
     "approval": {"digest": digest},
     "job": {
@@ -146,6 +199,9 @@ BODIES: Mapping[str, Mapping[str, Check]] = {
 }
 
 
+OPTIONAL: Mapping[str, Mapping[str, Check]] = {"enrolment": {"contact_sha256": digest}}
+
+
 def check_body(kind: str, body: Json) -> None:
     """Refuses a body that has not exactly the fields of its kind.
 
@@ -155,9 +211,10 @@ def check_body(kind: str, body: Json) -> None:
     fields = BODIES.get(kind)
     if fields is None:
         raise EntryError(f"'{kind[:40]}' is not a kind of entry.", mend="Update the consortium program.")
-    if not isinstance(body, dict) or set(body) != set(fields):
+    optional = OPTIONAL.get(kind, {})
+    if not isinstance(body, dict) or set(body) - set(optional) != set(fields):
         expected = ", ".join(sorted(fields))
         raise EntryError(f"A '{kind}' entry has exactly the fields {expected}.", where="body")
-    for key, check in fields.items():
-        if not check(body[key]):
+    for key, check in (*fields.items(), *optional.items()):
+        if key in body and not check(body[key]):
             raise EntryError(f"A field of the '{kind}' entry has a wrong type or size.", where=f"body.{key}")

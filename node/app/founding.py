@@ -16,6 +16,7 @@ from node.config import Addresses, NodeConfig, NodeHome, create_home, write_conf
 from node.identity import create_ca, create_ledger_key, create_tls_key, server_certificate, write_private
 
 RULE_VERSION = 1
+VOTES_BP = 6_667  # of the members of record: more than two thirds
 
 
 def found(
@@ -28,11 +29,13 @@ def found(
     ports: tuple[int, int, int],
     members_min: int,
     schedule: Json,
+    admission: str = "coordinator",
 ) -> Json:
     """Makes the keys of the coordinator and signs the genesis; nothing runs yet.
 
     Args:
         home: a new folder.
+        admission: "coordinator" admits by invitation, or the members "vote" on who joins after the founding members.
         ports: for members, invitations and training; 0 for any free one.
 
     Raises:
@@ -61,6 +64,7 @@ def found(
         "schedule": schedule,
         "rule_version": RULE_VERSION,
         "members_min": members_min,
+        "quorum": {"admission": admission, "votes_bp": VOTES_BP},
     }
     genesis = write_entry(
         signer, Draft("genesis", "genesis", charter), consortium=b"", head=Head(0, sha256(b"")), prev=bytes(32), seq=0

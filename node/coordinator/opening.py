@@ -6,14 +6,15 @@ n - k + f + 1 witnesses are heard: one honest one among them has cosigned the la
 
 from __future__ import annotations
 
-from consortium.errors import CheckpointError, ForkError
+from consortium.errors import ForkError, UnavailableError
 from consortium.keys import Signer
 from consortium.ledger.checkpoint import Checkpoint, sign_checkpoint
 from consortium.ledger.cosignature import hearing
-from node.coordinator.witnesses import Witnesses
-from node.log import log
+from consortium.ledger.merkle import root_hash
+from node.coordinator.witnesses import FRAMES_MAX, Witnesses
+from node.log import log, log_refusal
 from node.services.api import Position
-from node.services.mirror import BATCH_ENTRIES_MAX, Mirror
+from node.services.mirror import REPAIR_ADVICE, Mirror
 
 
 async def open_sequencer(mirror: Mirror, witnesses: Witnesses, signer: Signer) -> None:
@@ -22,8 +23,8 @@ async def open_sequencer(mirror: Mirror, witnesses: Witnesses, signer: Signer) -
     Raises:
         ForkError: a witness holds a head that this key signed and that is not in this log: nothing is sequenced.
     """
-    if witnesses.committee:
-        await _hear(mirror, witnesses)
+    while witnesses.committee and not await _hear(mirror, witnesses):
+        pass
     await witnesses.begin()
     if mirror.size:
         head = Checkpoint(mirror.origin, mirror.size, mirror.root)
@@ -32,34 +33,71 @@ async def open_sequencer(mirror: Mirror, witnesses: Witnesses, signer: Signer) -
     log("sequencer.open", size=mirror.size)
 
 
-async def _hear(mirror: Mirror, witnesses: Witnesses) -> None:
-    needed = hearing(len(witnesses.committee))
-    while len(witnesses.positions()) < needed:
-        log("sequencer.hears", count=len(witnesses.positions()), members=needed)
+async def _hear(mirror: Mirror, witnesses: Witnesses) -> bool:
+    """Whether the log here holds all that was heard; else it has grown, and may have another committee to hear."""
+    while not _heard_enough(mirror, witnesses):
+        log("sequencer.hears", count=len(witnesses.positions()), members=len(witnesses.committee))
         await witnesses.wait_for_change()
     heard = witnesses.positions()
-    for member, position in sorted(heard.items(), key=lambda item: item[1].size, reverse=True):
-        if position.size > mirror.size:
+    longest = max(position.size for position in heard.values())
+    for member, position in heard.items():
+        if position.size <= mirror.size:
+            _check(mirror, position)
+        elif position.size == longest:
             await _adopt(mirror, witnesses, member, position)
-        if position.size:
-            _check(mirror, member, position)
+            return False
+    return True
+
+
+def _heard_enough(mirror: Mirror, witnesses: Witnesses) -> bool:
+    """Of each committee: while one hands over to the next, both are asked."""
+    heard = witnesses.positions().keys()
+    return all(
+        len(heard & set(committee.members)) >= hearing(len(committee.members))
+        for committee in mirror.state.committees_at(mirror.size)
+    )
 
 
 async def _adopt(mirror: Mirror, witnesses: Witnesses, member: bytes, position: Position) -> None:
-    frames: list[bytes] = []
-    start = mirror.size
-    while start + len(frames) < position.size:
-        at = start + len(frames)
-        frames += await witnesses.fetch(member, at, min(at + BATCH_ENTRIES_MAX, position.size))
+    """Takes what this node had signed and lost; a witness that does not send what it has a head of must come again.
+
+    Without the entries under a head that its key signed the sequencer never opens: it would sign a fork.
+    """
+    head = mirror.head_of(position)
+    assert head is not None
+    try:
+        frames = await fetch_range(witnesses, member, mirror.size, position.size)
+        if mirror.root_with(frames) != head.root:
+            before = await fetch_range(witnesses, member, 0, mirror.size)
+            if root_hash([*before, *frames]) == head.root:
+                raise _fork(head)
+            raise UnavailableError("The witness sent other entries than those that its head covers.")
+    except UnavailableError as error:
+        log_refusal("sequencer.not-adopted", error, member=member.hex(), size=position.size)
+        await witnesses.dismiss(member)
+        return
     await mirror.adopt(frames, position.checkpoint)
     log("sequencer.adopted", member=member.hex(), size=position.size, count=len(frames))
 
 
-def _check(mirror: Mirror, member: bytes, position: Position) -> None:
-    try:
-        checkpoint = mirror.signed_by_log(position.checkpoint)
-    except CheckpointError:
-        log("witness.bad-position", member=member.hex())  # not signed by this log: says nothing about it
-        return
-    if checkpoint.size != position.size:
-        raise ForkError("A witness states another size than its checkpoint.", where=member.hex())
+async def fetch_range(witnesses: Witnesses, member: bytes, start: int, end: int) -> list[bytes]:
+    """Entries that a witness holds, in as many questions as it takes. Raises UnavailableError as `Witnesses.fetch`."""
+    frames: list[bytes] = []
+    while start + len(frames) < end:
+        at = start + len(frames)
+        frames += await witnesses.fetch(member, at, min(at + FRAMES_MAX, end))
+    return frames
+
+
+def _check(mirror: Mirror, position: Position) -> None:
+    head = mirror.head_of(position)
+    if head is not None and not mirror.contains(head):
+        raise _fork(head)
+
+
+def _fork(head: Checkpoint) -> ForkError:
+    return ForkError(
+        "A witness holds a head that this node's key signed and that is not in its log: nothing is sequenced.",
+        where=f"size {head.size}",
+        mend=REPAIR_ADVICE,
+    )

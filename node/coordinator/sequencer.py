@@ -41,7 +41,7 @@ class Sequencer:
 
     async def append(self, caller: bytes | None, frame: bytes) -> tuple[int, bytes]:
         """Appends an entry that its own author sends; the same bytes again get the same index."""
-        if caller is not None and open_frame(frame).key_id != caller:
+        if caller is not None and self._mirror.state.member_of(open_frame(frame).key_id) != caller:
             raise NotAuthorisedError(
                 "The entry is signed by another member than the one who sends it.", mend="Let its author send it."
             )
@@ -52,6 +52,8 @@ class Sequencer:
             raise UnavailableError("The sequencer is not open yet: it hears its witnesses.", mend="Try again.")
         done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         await self._queue.put(_Pending(frame, entry.leaf, (entry.author, entry.key), done))
+        if self._ended:  # while it waited for a place in the queue
+            raise _stopped()
         return await done
 
     @property
@@ -95,13 +97,18 @@ class Sequencer:
                 pending.done.set_result(self._receipt(pending))
 
     def _stands(self, pending: _Pending) -> bool:
-        earlier = self._mirror.state.keys.get(pending.key)
+        earlier = self._mirror.state.keys.get(self._key(pending))
         return earlier is not None and earlier[1] == pending.leaf
+
+    def _key(self, pending: _Pending) -> tuple[bytes, str]:
+        """The idempotency key as the state has it; a rotation in the same group makes a key id known."""
+        signed_with, key = pending.key
+        return self._mirror.state.member_of(signed_with), key
 
     def _receipt(self, pending: _Pending) -> tuple[int, bytes]:
         acknowledged = self._mirror.acknowledged
         assert acknowledged is not None
-        return self._mirror.state.keys[pending.key][0], acknowledged.note
+        return self._mirror.state.keys[self._key(pending)][0], acknowledged.note
 
     def _sign(self, checkpoint: Checkpoint) -> bytes:
         self._note = sign_checkpoint(checkpoint, self._signer, checkpoint.origin).encode()

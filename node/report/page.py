@@ -14,7 +14,7 @@ from node.report.axes import number
 RHO_MICRO = 1_000_000
 KINDS = {
     "genesis": "k0", "enrolment": "k0", "admission": "k0", "committee": "k0",
-    "proposal": "k0", "vote": "k0", "rotation": "k0",
+    "proposal": "k0", "vote": "k0", "rotation": "k0", "handover": "k0",
     "dataset": "k1", "app": "k1", "approval": "k1",
     "job": "k2", "decision": "k2",
     "spend": "k3",

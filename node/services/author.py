@@ -54,8 +54,8 @@ class Author:
 
     async def _say(self, draft: Draft) -> Said:
         async with self._lock:
-            me = self._signer.key_id
             state = self._mirror.state
+            me = state.member_of(self._signer.key_id)
             stands = state.keys.get((me, draft.key))
             if stands is not None:
                 await self._mirror.wait_for_size(stands[0] + 1)

@@ -82,10 +82,10 @@ class WitnessDuty:
         except (ProofError, CheckpointError, ForkError) as error:
             log_refusal("witness.refused", error, size=self._mirror.size)
             raise
-        if self._signer.key_id not in self._mirror.state.committee:
+        if self._mirror.state.member_of(self._signer.key_id) not in self._mirror.state.committee:
             raise NotAuthorisedError("This member is not on the committee.", where=f"size {self._mirror.size}")
         note = parse_note(asked.checkpoint)
-        name = witness_name(self._mirror.origin, self._signer.key_id)
+        name = witness_name(self._mirror.origin, self._mirror.state.member_of(self._signer.key_id))
         line = cosign(note.text, self._signer, name, self._clock.now())
         signed = format_note(Note(note.text, (line,)))
         log("witness.cosigned", size=self._mirror.size)

@@ -120,6 +120,7 @@ def _join(log: Log) -> None:
     genesis = {
         "name": "wind", "sectors": ["energy"], "coordinator": _party(COORDINATOR, "Office", "neutral"),
         "origin": ORIGIN, "schedule": charter, "rule_version": 1, "members_min": 3,
+        "quorum": {"admission": "coordinator", "votes_bp": 6667},
     }  # fmt: skip
     log.say(COORDINATOR, "genesis", genesis)
     for number, member in enumerate(MEMBERS):

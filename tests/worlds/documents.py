@@ -41,6 +41,7 @@ def genesis(coordinator: SigningKey) -> dict[str, Json]:
         "schedule": SCHEDULE,
         "rule_version": 1,
         "members_min": 3,
+        "quorum": {"admission": "coordinator", "votes_bp": 6_667},
     }
 
 

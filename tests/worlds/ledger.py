@@ -48,7 +48,7 @@ class Ledger:
 
     def sign(self, author: Signer, kind: str, body: Json, *, key: str = "", **place: Any) -> Entry:
         """A signed entry that is not yet in the log; `place` overrides consortium, head, prev or seq."""
-        sequence, previous = self.state.chains.get(author.key_id, (0, NO_PREVIOUS))
+        sequence, previous = self.state.chains.get(self.state.member_of(author.key_id), (0, NO_PREVIOUS))
         due = {"consortium": self.state.genesis, "head": self.head, "prev": previous, "seq": sequence}
         return write_entry(
             author, Draft(kind, key or f"{self.state.size}/{next(self._keys)}", body), **{**due, **place}
@@ -87,7 +87,8 @@ class Ledger:
         origin = origin or self.state.charter["origin"]
         note = parse_note(sign_checkpoint(Checkpoint(origin, size, self.replay.tree.root(size)), signer, origin))
         for witness in self.witnesses:
-            if witness.key_id in self.state.committee_at(size):
-                line = cosign(note.text, witness, witness_name(origin, witness.key_id), timestamp=1)
+            member = self.state.member_of(witness.key_id)
+            if any(member in committee.members for committee in self.state.committees_at(size)):
+                line = cosign(note.text, witness, witness_name(origin, member), timestamp=1)
                 note = add_signature(note, line)
         return format_note(note).encode()

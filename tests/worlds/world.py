@@ -42,7 +42,7 @@ class World:
 
     @property
     def ids(self) -> list[bytes]:
-        return [member.key_id for member in self.members]
+        return [self.ledger.state.member_of(member.key_id) for member in self.members]
 
     def job(self, identity: bytes) -> Job:
         return self.ledger.state.jobs[identity]
@@ -116,7 +116,7 @@ class World:
 
     def sum(self, spec: SumSpec, vectors: dict[bytes, list[int]], *, absent: Collection[bytes] = ()) -> SumRecord:
         """A sum whose transcript is kept; its entry is not yet written."""
-        record = run_sum(spec, {member.key_id: member for member in self.members}, vectors, absent=absent)
+        record = run_sum(spec, dict(zip(self.ids, self.members, strict=True)), vectors, absent=absent)
         self.transcripts[record.transcript_sha256] = record.transcript
         return record
 

@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol, Self, TypeVar
 
 from consortium.encoding import Json, canonical, parse
 from consortium.errors import ConsortiumError, SecureSumError
-from consortium.keys import Signer, open_frame, sign_frame
+from consortium.keys import Signer, key_id, open_frame, sign_frame
 from consortium.privacy.secure_sum.shamir import SHARE_BYTES
 from consortium.privacy.secure_sum.spec import ID_BYTES, SumSpec, unhex
 
@@ -200,9 +200,10 @@ def open_message(data: bytes, spec: SumSpec, public_keys: Mapping[bytes, bytes],
         if len(data) > FRAME_BYTES_MAX:
             raise SecureSumError(f"A frame has at most {FRAME_BYTES_MAX} bytes.")
         frame = open_frame(data)
-        if frame.key_id not in spec.roster or frame.key_id not in public_keys:
+        sender = member_with(frame.key_id, spec, public_keys)
+        if sender is None:
             raise SecureSumError("The signer is not on the roster of this sum.", mend="Send only members' frames.")
-        frame.verify(public_keys[frame.key_id])
+        frame.verify(public_keys[sender])
     except ConsortiumError as error:
         raise SecureSumError(error.what, where=kind.KIND, mend=error.mend) from error
     try:
@@ -215,12 +216,19 @@ def open_message(data: bytes, spec: SumSpec, public_keys: Mapping[bytes, bytes],
             )
     except ConsortiumError as error:
         # Not blamed: anybody can replay what a member signed for another purpose.
-        raise SecureSumError(error.what, where=_place(kind.KIND, frame.key_id), mend=error.mend) from error
+        raise SecureSumError(error.what, where=_place(kind.KIND, sender), mend=error.mend) from error
     try:
-        return frame.key_id, kind.from_json(body, spec)
+        return sender, kind.from_json(body, spec)
     except SecureSumError as error:
-        place = f"{_place(kind.KIND, frame.key_id)}, {error.where}"
-        raise SecureSumError(error.what, where=place, mend=error.mend, blamed=(frame.key_id,)) from error
+        place = f"{_place(kind.KIND, sender)}, {error.where}"
+        raise SecureSumError(error.what, where=place, mend=error.mend, blamed=(sender,)) from error
+
+
+def member_with(key: bytes, spec: SumSpec, public_keys: Mapping[bytes, bytes]) -> bytes | None:
+    """The roster member that signs with the key of this id; a member whose key was never rotated bears its id."""
+    if key in spec.roster and key in public_keys and key_id(public_keys[key]) == key:
+        return key
+    return next((member for member in spec.roster if key_id(public_keys.get(member, b"")) == key), None)
 
 
 def open_one_each(

@@ -15,6 +15,7 @@ from consortium.privacy.secure_sum.messages import (
     Shares,
     Vote,
     check_survivors,
+    member_with,
     open_message,
     sign_message,
 )
@@ -63,20 +64,20 @@ class Participant:
         Args:
             spec: what all parties agreed on; read from signed documents, not from the coordinator's word.
             signer: the node's ledger identity.
-            public_keys: the members' Ed25519 keys by key id, from the ledger.
+            public_keys: the members' Ed25519 keys by member id, from the ledger.
             rules: the node's own policy.
             random: the source of all secrets, cryptographically strong; called with the number of bytes.
 
         Raises:
             SecureSumError: the node is not on the roster, a key is missing, or too few members are accepted.
         """
-        me = signer.key_id
-        if me not in spec.roster:
+        if any(member not in public_keys for member in spec.roster):
+            raise SecureSumError("A roster member has no known public key.", where="roster")
+        me = member_with(signer.key_id, spec, public_keys)
+        if me is None:
             raise SecureSumError("This node is not on the roster of the sum.", where="roster")
         if me not in rules.accepted:
             raise SecureSumError("The node's own id is not among those its steward accepted.", where="rules")
-        if any(member not in public_keys for member in spec.roster):
-            raise SecureSumError("A roster member has no known public key.", where="roster")
         rules.check(spec.roster, "roster")
         self._spec, self._signer, self._me, self._rules, self._random = spec, signer, me, rules, random
         self._public_keys = {member: public_keys[member] for member in spec.roster}

@@ -36,7 +36,7 @@ class SumSpec:
         consortium: hash of the genesis entry, 32 bytes.
         job: id of the job, 32 bytes.
         round: number of the sum within the job; a node never serves one twice.
-        roster: key ids of the members, 32 bytes each, strictly sorted, 3 to 100.
+        roster: ids of the members (of their first keys), 32 bytes each, strictly sorted, 3 to 100.
         request: SHA-256 of the job request.
         input_model: SHA-256 of the model that the vectors were computed from; zeros for statistics.
         length: number of words of a vector, 1 to 2**27.

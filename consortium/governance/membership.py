@@ -9,13 +9,13 @@ from consortium.faults import Fault
 from consortium.keys import check_public_key, key_id
 from consortium.ledger.entry import Entry
 from consortium.privacy.descriptor import DatasetDescriptor
-from consortium.state import Dataset, Member, State, recorded
+from consortium.state import Committee, Dataset, HeldKey, Member, State, recorded
 
 MEMBERS_MIN_FLOOR = 3
 COMMITTEE_SIZES = (3, 4, 7, 10)
 
 
-def enrol(state: State, _index: int, entry: Entry) -> Fault | None:
+def enrol(state: State, index: int, entry: Entry) -> Fault | None:
     """A party names itself and its keys; its own signature proves that it holds the ledger key."""
     body = entry.body
     public_key = bytes.fromhex(body["public_key"])
@@ -32,7 +32,7 @@ def enrol(state: State, _index: int, entry: Entry) -> Fault | None:
         return Fault("key-in-use", "The TLS key already belongs to a member.")
     state.members[entry.author] = Member(
         id=entry.author,
-        public_key=public_key,
+        keys=(HeldKey(index, public_key, vouched=True),),
         legal_name=body["legal_name"],
         sector=body["sector"],
         size=body["size"],
@@ -41,14 +41,21 @@ def enrol(state: State, _index: int, entry: Entry) -> Fault | None:
         flower_key=bytes.fromhex(body["flower_key"]),
         enrolment=entry.leaf,
         admitted=None,
+        contact_sha256=body.get("contact_sha256", ""),
     )
+    state.identities[entry.author] = entry.author
     return None
 
 
 def admit(state: State, index: int, entry: Entry) -> Fault | None:
-    """The coordinator admits an enrolled party."""
+    """The coordinator admits an enrolled party, where the charter leaves it to the coordinator.
+
+    Where it leaves it to the members' vote, the coordinator admits the founding members: as many as a job needs.
+    """
     if entry.author != state.coordinator:
         return Fault("not-coordinator", "Only the coordinator admits members.")
+    if state.charter["quorum"]["admission"] == "vote" and len(state.voters()) >= state.charter["members_min"]:
+        return Fault("not-voted", "The charter leaves admission to the members' vote: propose it.")
     member = state.members.get(bytes.fromhex(entry.body["member"]))
     if member is None or member.enrolment.hex() != entry.body["enrolment"]:
         return Fault("no-enrolment", "The admission names no enrolment on the ledger.")
@@ -98,7 +105,7 @@ def seat_committee(state: State, index: int, entry: Entry) -> Fault | None:
     members = tuple(bytes.fromhex(member) for member in entry.body["members"])
     fault = check_committee(state, members)
     if fault is None:
-        state.committees.append((index, members))
+        state.committees.append(Committee(index + 1, members))
     return fault
 
 
