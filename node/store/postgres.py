@@ -75,7 +75,10 @@ def _connect(url: str, *, writes: bool) -> Connection:
 
 def _connect_once(engine: Engine, where: str) -> Connection:
     """SQLAlchemy reconnects on its own, which must not be: the lock of the lost session is gone with it."""
-    connection = engine.connect()
+    try:
+        connection = engine.connect()
+    except OperationalError as error:
+        raise unavailable(where) from error
 
     def refuse(*_: Any) -> None:
         raise unavailable(where)
