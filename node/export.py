@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
@@ -78,6 +79,13 @@ class BundledFrames(Sequence[bytes]):
             raise EncodingError(error.what, where=str(path), mend=_MEND_EXPORT) from error
 
 
+@dataclass(frozen=True)
+class FolderExport(Export):
+    """An export whose entries are read from its folder when asked for."""
+
+    frames: BundledFrames
+
+
 def write_export(folder: Path, export: Export) -> None:
     """Writes an export into a new or empty folder.
 
@@ -102,7 +110,7 @@ def write_export(folder: Path, export: Export) -> None:
         ) from error
 
 
-def read_export(folder: Path) -> Export:
+def read_export(folder: Path) -> FolderExport:
     """Reads an export; what the files say is verified by the audit, not here. Entries are read when asked for.
 
     Raises:
@@ -116,7 +124,7 @@ def read_export(folder: Path) -> Export:
     frames = BundledFrames(folder, size)
     for number in range(frames.bundles):
         _check_size(frames.path(number), BUNDLE_BYTES_MAX)
-    return Export(note, frames, _read_transcripts(folder / "transcripts"))
+    return FolderExport(note, frames, _read_transcripts(folder / "transcripts"))
 
 
 def write_checkpoint(path: Path, note: bytes) -> None:
