@@ -19,6 +19,7 @@ HINTS: Mapping[str, str] = {
     "bad-signature": "签名或密钥无法验证。",
     "bad-proof": "默克尔证明不成立。",
     "bad-checkpoint": "检查点无法解析或验证。",
+    "stale": "请求所依据的账本长度与本节点不同。",
     "fork": "账本出现分叉，请保留证据并联系其他成员。",
     "bad-entry": "账本条目不符合规则。",
     "bad-invitation": "邀请已过期、已使用，或属于另一个联盟。",
