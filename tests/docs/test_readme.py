@@ -31,7 +31,7 @@ def _blocks() -> list[tuple[int, str, str]]:
 
 def _session() -> str:
     """All blocks that are executed, as one bash script: Python blocks are programs of their own."""
-    lines = ["set -euo pipefail"]
+    lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2> kill.errors || true; wait' EXIT"]  # also when a block fails
     for line, language, text in _blocks():
         if language == "text" or text.strip() in (*SCRIPTS, INSTALL):
             continue
