@@ -26,7 +26,6 @@ _LN = Context(prec=60, rounding=ROUND_HALF_EVEN)
 Unbounded = Literal["unbounded"]
 
 
-@lru_cache(maxsize=256)
 def rho_micro_for(epsilon_milli: int, delta: str) -> int:
     """The largest micro-rho whose zCDP guarantee implies (epsilon, delta)-differential privacy.
 
@@ -41,6 +40,11 @@ def rho_micro_for(epsilon_milli: int, delta: str) -> int:
     """
     check_epsilon_milli(epsilon_milli)
     check_delta(delta)
+    return _rho_micro(epsilon_milli, delta)
+
+
+@lru_cache(maxsize=256)
+def _rho_micro(epsilon_milli: int, delta: str) -> int:
     log = _log_inverse(delta)
     low, high = 0, epsilon_milli * (MICRO // 1000)
     while low < high:
