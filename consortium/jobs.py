@@ -137,7 +137,7 @@ def check_job(state: State, body: Json) -> Request:
     request = read_request(body)
     for item in body["datasets"]:
         dataset = state.datasets.get((bytes.fromhex(item["member"]), item["dataset"]))
-        if dataset is None:
+        if dataset is None or not state.admitted(dataset.member):
             raise RequestError(
                 f"No dataset '{item['dataset']}' of that member is in the catalogue.",
                 where="datasets",
@@ -276,6 +276,8 @@ def add_sum(state: State, index: int, entry: Entry) -> Fault | None:
     for member in map(bytes.fromhex, roster):
         if not job.permits(member):
             return Fault("run-before-approval", "A member of the roster had not permitted the job.")
+        if not state.admitted(member):
+            return Fault("suspended", "A member of the roster is suspended or was removed.")
         if member.hex() in survivors and (member, paid) not in job.spends:
             return Fault("unpaid", "A member is in the sum that had not recorded its spend.")
     job.sums[body["round"]] = recorded(index, entry)

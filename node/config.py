@@ -45,6 +45,16 @@ class NodeHome:
         return self.path / "keys" / "ledger.pem"
 
     @property
+    def next_ledger_key(self) -> Path:
+        """A key that is to replace the ledger key; there only until the log has it in force."""
+        return self.path / "keys" / "ledger.next.pem"
+
+    @property
+    def member(self) -> Path:
+        """The member's id in hex, once its first key, which names it, was replaced."""
+        return self.path / "keys" / "member"
+
+    @property
     def tls_key(self) -> Path:
         return self.path / "keys" / "tls.pem"
 

@@ -34,7 +34,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from consortium.encoding import sha256
 from consortium.errors import ConfigError, InvitationError
-from consortium.keys import SigningKey
+from consortium.keys import KEY_ID_BYTES, SigningKey
 
 VALIDITY = timedelta(days=730)
 CLOCK_SKEW = timedelta(hours=1)  # a certificate must work at once on a machine whose clock is behind
@@ -208,6 +208,23 @@ def spki_sha256_of_pem(certificate: bytes) -> bytes:
         return spki_sha256(x509.load_pem_x509_certificate(certificate))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError("The bytes are not a certificate in PEM.", mend="Restore it from your backup.") from error
+
+
+def member_of_certificate(path: Path) -> bytes:
+    """The member (32 bytes) that a client certificate in PEM was issued to.
+
+    Raises:
+        ConfigError: as `read_private`, and when it is not a member's certificate.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(read_private(path))
+        name = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        member = bytes.fromhex(str(name))
+    except (ValueError, IndexError, UnsupportedAlgorithm) as error:
+        raise ConfigError("The file is not a member's certificate.", where=str(path)) from error
+    if len(member) != KEY_ID_BYTES:
+        raise ConfigError("The file is not a member's certificate.", where=str(path))
+    return member
 
 
 def check_tls_files(key: bytes, certificate: bytes, ca_certificate: bytes) -> None:

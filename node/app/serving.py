@@ -13,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import policies
-from consortium.keys import SigningKey
 from consortium.ledger.merkle import leaf_hash
 from consortium.privacy.secure_sum import SumSpec
 from node.app.control import NodeControl
 from node.app.flower import CoordinatorFlower, MemberFlower
+from node.app.keys import load_keyring
 from node.app.seat import Seat
 from node.authorisation.cedar import CedarEngine
 from node.config import NodeConfig, node_home, read_config
@@ -31,7 +31,7 @@ from node.coordinator.training import Training
 from node.coordinator.witnesses import Witnesses
 from node.data.datasets import DuckDbDatasets
 from node.data.noise import discrete_gaussian
-from node.identity import client_certificate, load_ca, load_ledger_key, load_tls_key
+from node.identity import client_certificate, load_ca, load_tls_key
 from node.log import close_log, log, open_log
 from node.rpc.auth import MemberOfKey
 from node.rpc.channels import ClientTls
@@ -47,6 +47,7 @@ from node.rpc.server import (
 )
 from node.services.author import Append, Author
 from node.services.decisions import Decisions
+from node.services.keyring import KeyRing
 from node.services.member import MemberService
 from node.services.member_sum import Surroundings
 from node.services.mirror import Mirror
@@ -78,7 +79,7 @@ class Core:
     """What both roles have."""
 
     config: NodeConfig
-    signer: SigningKey
+    signer: KeyRing
     genesis: bytes
     clock: SystemClock
     ledger: SqlLedgerStore
@@ -134,7 +135,7 @@ async def core_of(config: NodeConfig) -> AsyncIterator[Core]:
         await switch.load()
         core = Core(
             config=config,
-            signer=load_ledger_key(home.ledger_key),
+            signer=load_keyring(home, mirror),
             genesis=genesis,
             clock=SystemClock(),
             ledger=ledger,
@@ -157,7 +158,7 @@ async def core_of(config: NodeConfig) -> AsyncIterator[Core]:
 async def _raise_accounts(core: Core) -> None:
     """At start an account is the larger of local and ledger."""
     for (owner, lineage), spent in core.mirror.state.spent.items():
-        if owner == core.signer.key_id:
+        if owner == core.signer.member:
             await core.accounts.raise_to(lineage, spent)
 
 
@@ -191,7 +192,7 @@ def _member_service(core: Core, author: Author, client: CoordinatorClient) -> Me
         mirror=core.mirror,
         author=author,
         decisions=Decisions(
-            core.signer.key_id,
+            core.signer.member,
             engine=core.engine,
             datasets=core.datasets,
             accounts=core.accounts,
@@ -214,7 +215,7 @@ def _member_service(core: Core, author: Author, client: CoordinatorClient) -> Me
 async def coordinator(core: Core) -> AsyncIterator[asyncio.Task[None]]:
     """The coordinator: sequencer, hub, jobs, and three listeners."""
     config, home = core.config, core.config.home
-    witnesses = Witnesses(core.mirror, core.ledger)
+    witnesses = Witnesses(core.mirror, core.ledger, core.signer)
     sequencer = Sequencer(core.mirror, core.signer, witnesses.witnessed)
     author = Author(core.signer, core.mirror, _own_append(sequencer))
     hub = Hub()
@@ -310,7 +311,7 @@ def _own_append(sequencer: Sequencer) -> Append:
 def _member_of_key(core: Core) -> MemberOfKey:
     def find(key_sha256: bytes) -> bytes | None:
         for found in core.mirror.state.members.values():
-            if found.tls_key_sha256 == key_sha256 and found.admitted is not None:
+            if found.tls_key_sha256 == key_sha256 and found.active:
                 return found.id
         return None
 
@@ -332,7 +333,7 @@ def _control(core: Core, author: Author, *, connected: Callable[[], bool], seat:
     return NodeControl(
         core.config,
         version("consortium-node"),
-        me=core.signer.key_id,
+        me=core.signer.member,
         mirror=core.mirror,
         author=author,
         switch=core.switch,

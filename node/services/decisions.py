@@ -106,7 +106,7 @@ class Decisions:
     async def _request(self, state: State, body: Json, dataset: str, request: Request) -> AuthorisationRequest:
         requester = state.members[state.coordinator]
         lineage = state.datasets[self._me, dataset].lineage
-        accepted = await self._members.accepted() | {self._me}
+        accepted = state.trusted(await self._members.accepted()) | {self._me}
         named = {bytes.fromhex(item["member"]) for item in body["datasets"]}
         training = isinstance(request, TrainingRequest)
         return AuthorisationRequest(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consortium.encoding import parse
-from consortium.errors import ConsortiumError, SecureSumError, UnavailableError
+from consortium.errors import ConsortiumError, NotAuthorisedError, SecureSumError, UnavailableError
 from consortium.jobs import TrainingRequest, read_request
 from consortium.policy.decision import Decision
 from consortium.privacy.secure_sum import SumSpec
@@ -61,7 +61,7 @@ class MemberService:
 
     def __init__(self, node: Surroundings, coordinator: Coordinator, child: TrainingChild, version: str) -> None:
         self._node = node
-        self._me = node.signer.key_id
+        self._me = node.signer.member
         self._coordinator = coordinator
         self._child = child
         self._version = version
@@ -111,7 +111,7 @@ class MemberService:
             started = asyncio.get_running_loop().time()
             try:
                 await once()
-            except UnavailableError as error:
+            except (UnavailableError, NotAuthorisedError) as error:  # a suspended member may be reinstated
                 log(f"connection.{what}", code=error.code)
             self.connected.clear()
             if asyncio.get_running_loop().time() - started > RECONNECT_MAX_S:

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from consortium.encoding import digest_of
 from consortium.errors import PolicyRefusedError, SecureSumError
 from consortium.jobs import MODEL_WORDS_MAX, STATISTIC_ROUNDS_MAX, TrainingRequest, read_request, training_roster
-from consortium.keys import Signer
 from consortium.ledger.entry import Draft
 from consortium.privacy.plan import Plan
 from consortium.privacy.secure_sum import LocalRules, Participant, SumSpec, encode_signed
@@ -30,6 +29,7 @@ from node.services.author import Author
 from node.services.computation import Noise, Rows
 from node.services.datasets import opened
 from node.services.decisions import Decisions, decision_draft
+from node.services.keyring import KeyRing
 from node.services.mirror import Mirror
 from node.services.switch import Switch
 
@@ -43,7 +43,7 @@ Send = Callable[[SumStep], Awaitable[None]]
 class Surroundings:
     """What a sum needs of its node."""
 
-    signer: Signer
+    signer: KeyRing
     mirror: Mirror
     author: Author
     decisions: Decisions
@@ -80,14 +80,14 @@ class MemberSum:
         """
         await self._node.switch.wait_until_open()
         state = self._node.mirror.state
-        check_proposal(state, self._job, self.spec, self._node.signer.key_id)
+        check_proposal(state, self._job, self.spec, self._node.signer.member)
         rules = LocalRules(
-            await self._node.members.accepted() | {self._node.signer.key_id},
+            state.trusted(await self._node.members.accepted()) | {self._node.signer.member},
             max(self._node.members_min, self._job.members_min),
         )
         keys = {member: state.members[member].public_key for member in self.spec.roster}
         await self._node.journal.open_round(self._dataset, self.spec.job, self.spec.round)
-        self._participant = Participant(self.spec, self._node.signer, keys, rules, secrets.token_bytes)
+        self._participant = Participant(self.spec, self._node.signer.current, keys, rules, secrets.token_bytes)
         await self._reply(SumStep(self.spec.job, self.spec.round, "advertise", (self._participant.advertise(),)))
 
     async def open_again(self) -> None:
@@ -169,9 +169,9 @@ class MemberSum:
     async def _pay(self, rho_micro: int | None) -> None:
         """Reserves durably, records the spend, and returns when the ledger has acknowledged it."""
         state = self._node.mirror.state
-        dataset = state.datasets[self._node.signer.key_id, self._dataset]
+        dataset = state.datasets[self._node.signer.member, self._dataset]
         round_number = self.spec.round if rho_micro is not None else 0
-        paid = self._job.spends.get((self._node.signer.key_id, 0))
+        paid = self._job.spends.get((self._node.signer.member, 0))
         if rho_micro is None and paid is not None:
             await self._node.mirror.wait_for_size(paid.index + 1)
             return
@@ -215,7 +215,7 @@ class MemberSum:
         authorisation = await self._node.decisions.before_release(
             self._node.mirror.state, self._job.body, self._dataset, columns=columns, rows=rows, rho_micro=rho_micro
         )
-        if (self._node.signer.key_id, "release") not in self._job.decisions:
+        if (self._node.signer.member, "release") not in self._job.decisions:
             await self._node.author.say(decision_draft(self.spec.job, "release", authorisation.decision))
         if not authorisation.decision.permitted:
             raise PolicyRefusedError(
@@ -276,6 +276,7 @@ def check_proposal(state: State, job: Job, spec: SumSpec, me: bytes) -> None:
             "The roster is not the one that the job's seed gives for this round.",
             "roster",
         ),
+        (all(map(state.admitted, spec.roster)), "A member of the roster is suspended or was removed.", "roster"),
         (me in spec.roster, "This node is not on the roster.", "roster"),
         (len(spec.roster) >= job.members_min, "The roster is below the job's minimum.", "roster"),
         (int(training) <= spec.round <= last, "The job has no such round.", "round"),

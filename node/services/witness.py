@@ -51,7 +51,7 @@ class WitnessDuty:
             try:
                 await self._serve()
                 delay = RECONNECT_S
-            except UnavailableError as error:
+            except (UnavailableError, NotAuthorisedError) as error:
                 log_refusal("witness.connection-lost", error)
             await asyncio.sleep(delay)
             delay = min(2 * delay, RECONNECT_MAX_S)
