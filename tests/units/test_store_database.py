@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
 
+import policies
 from consortium.errors import ConfigError, UnavailableError
+from node.app.founding import found
+from node.app.serving import core_of
+from node.config import Addresses, NodeConfig, create_home, node_home, read_config, write_config
 from node.store.database import Database
 from node.store.ledger import SqlLedgerStore
 from node.store.registry import SqlSettings
@@ -121,3 +126,31 @@ async def test_commits_wait_for_the_disk_of_the_server(tmp_path: Path, postgres:
     finally:
         await database.close()
     assert found == "on"
+
+
+async def test_a_node_runs_on_the_database_of_its_configuration(tmp_path: Path, postgres: PostgresServer) -> None:
+    found(
+        tmp_path / "n",
+        name="Wind",
+        legal_name="Neutral",
+        sectors=["energy"],
+        host="127.0.0.1",
+        ports=(0, 0, 0),
+        members_min=3,
+        schedule=policies.incentive_schedule("standard"),
+    )
+    home = node_home(tmp_path / "n")
+    write_config(replace(read_config(home), database=postgres.create()))
+    async with core_of(read_config(home)) as core:
+        assert core.database.place.startswith("postgresql+psycopg://")
+    assert not home.database.exists()
+
+
+@pytest.mark.parametrize("value", ['"sqlite:///x"', "5", '""', '"postgres://h/d"'])
+def test_a_configured_database_that_is_not_postgresql_is_refused_with_its_line(tmp_path: Path, value: str) -> None:
+    home = create_home(tmp_path / "n")
+    write_config(NodeConfig(home, "member", "Wind", "North", "energy", "small", Addresses("h:1", "h:2")))
+    text = home.config_file.read_text()
+    home.config_file.write_text(text.replace("members_min = 3\n", f"members_min = 3\ndatabase = {value}\n"))
+    with pytest.raises(ConfigError, match=r"line 8, key database.*postgresql\+psycopg"):
+        read_config(home)
