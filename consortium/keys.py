@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import nacl.bindings
@@ -50,17 +51,21 @@ class SigningKey:
     @property
     def public_key(self) -> bytes:
         """The 32-byte public key."""
-        return nacl.bindings.crypto_sign_seed_keypair(self.seed)[0]
+        return self._pair[0]
 
-    @property
+    @cached_property
     def key_id(self) -> bytes:
         """SHA-256 of the public key: what names a member on the ledger."""
         return key_id(self.public_key)
 
     def sign(self, message: bytes) -> bytes:
         """The 64-byte signature over `message`."""
-        secret = nacl.bindings.crypto_sign_seed_keypair(self.seed)[1]
-        return nacl.bindings.crypto_sign(message, secret)[:SIGNATURE_BYTES]
+        return nacl.bindings.crypto_sign(message, self._pair[1])[:SIGNATURE_BYTES]
+
+    @cached_property
+    def _pair(self) -> tuple[bytes, bytes]:
+        """Public key, and what libsodium signs with: working it out takes as long as a signature."""
+        return nacl.bindings.crypto_sign_seed_keypair(self.seed)
 
 
 def key_id(public_key: bytes) -> bytes:
@@ -80,11 +85,16 @@ def check_public_key(public_key: bytes) -> None:
     Raises:
         SignatureError: wrong length, not a canonical point, or a point of small order.
     """
-    if len(public_key) != KEY_BYTES or not nacl.bindings.crypto_core_ed25519_is_valid_point(public_key):
+    if len(public_key) != KEY_BYTES or not _is_sound_point(public_key):
         raise SignatureError(
             "The Ed25519 public key is not a point of the prime-order group.",
             mend="Generate the key pair with the consortium program.",
         )
+
+
+@lru_cache(maxsize=256)  # of the few keys that sign checkpoints, each checked at every checkpoint
+def _is_sound_point(public_key: bytes) -> bool:
+    return nacl.bindings.crypto_core_ed25519_is_valid_point(public_key)
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ KEY_HASH_BYTES = 4
 NOTE_BYTES_MAX = 1 << 18
 SIGNATURES_MAX = 64
 _SIGNATURE_PREFIX = "— "
+_FORBIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")  # control characters and lone surrogates
 _MEND_NOTE = "Fetch the checkpoint again as it was signed."
 
 
@@ -244,13 +246,8 @@ def _check_name(name: str) -> None:
 
 
 def _check_characters(text: str) -> None:
-    if any(character < " " and character != "\n" for character in text) or not _is_unicode(text):
+    if _FORBIDDEN.search(text):
         raise CheckpointError("The note holds a control character.", where="note", mend=_MEND_NOTE)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether no lone surrogate is in the text."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _to_base64(data: bytes) -> str:

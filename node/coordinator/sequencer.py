@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from consortium.errors import EntryError, NotAuthorisedError, UnavailableError
@@ -14,6 +15,7 @@ from node.services.api import Batch
 from node.services.mirror import Mirror
 
 GROUP_MAX = 1_000
+GATHER_S = 0.03
 
 Witnessed = Callable[[bytes], Awaitable[bytes]]
 
@@ -70,9 +72,9 @@ class Sequencer:
         self._open = True
         try:
             while True:
-                group = [await self._queue.get()]
-                while len(group) < GROUP_MAX and not self._queue.empty():
-                    group.append(self._queue.get_nowait())
+                expected = len(group)
+                group.clear()
+                await self._gather(group, expected)
                 await self._decide(group)
         finally:  # nobody waits in vain for a sequencer that has ended
             self._ended = True
@@ -81,6 +83,20 @@ class Sequencer:
             for pending in group:
                 if not pending.done.done():
                     pending.done.set_exception(_stopped())
+
+    async def _gather(self, group: list[_Pending], expected: int) -> None:
+        """Fills a group with what waits. Authors who were just answered write again within milliseconds.
+
+        So it waits a little for as many as were in the group before: a group costs every witness two commits, and
+        without this half of the authors would always find the other half's group under way.
+        """
+        group.append(await self._queue.get())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_S):
+                while len(group) < expected:
+                    group.append(await self._queue.get())
+        while len(group) < GROUP_MAX and not self._queue.empty():
+            group.append(self._queue.get_nowait())
 
     async def _decide(self, group: list[_Pending]) -> None:
         fresh = [pending for pending in group if not self._stands(pending)]

@@ -6,6 +6,7 @@ What is stored is proved at open and at each append from the bytes read back, ne
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select
 from sqlmodel import col
@@ -21,11 +22,21 @@ from node.store.faults import damage_declared, declared
 from node.store.head import HeadFile
 from node.store.tables import CheckpointRow, EntryRow
 
+RECENT_MAX = 300
 _CHUNK = 1000
 _MEND = (
     "Do not let this node write: keep the folder as evidence, set up a fresh folder and follow the log again from the"
     " coordinator or another member."
 )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What is on disk; the last entries as they were read back, since every follower asks for them at once."""
+
+    frontier: Frontier
+    note: bytes | None
+    recent: tuple[bytes, ...]
 
 
 class SqlLedgerStore:
@@ -34,7 +45,7 @@ class SqlLedgerStore:
     def __init__(self, database: Database, head: HeadFile, frontier: Frontier, note: bytes | None) -> None:
         self._database = database
         self._head = head
-        self._stored = (frontier, note)  # replaced as one, by the writer thread, once it is on disk
+        self._stored = _Stored(frontier, note, ())  # replaced as one, by the writer thread, once it is on disk
 
     @classmethod
     async def open(cls, database: Database) -> SqlLedgerStore:
@@ -53,11 +64,15 @@ class SqlLedgerStore:
         await self._database.on_writer(lambda: self._append(entries, checkpoint))
 
     async def size(self) -> int:
-        return self._stored[0].size
+        return self._stored.frontier.size
 
     async def entries(self, start: int, end: int) -> list[bytes]:
         if not 0 <= start <= end <= await self.size():
             raise NotFoundError("The log has no such range of entries.", mend="Ask within the size of the checkpoint.")
+        stored = self._stored
+        first = stored.frontier.size - len(stored.recent)
+        if start >= first:
+            return list(stored.recent[start - first : end - first])
         # What is stored never changes, so a long range is read in many short queries: one long one would keep SQLite's
         # write-ahead log from being emptied.
         frames: list[bytes] = []
@@ -66,7 +81,7 @@ class SqlLedgerStore:
         return frames
 
     async def checkpoint(self) -> bytes | None:
-        return self._stored[1]
+        return self._stored.note
 
     async def leaf_hashes(self) -> list[bytes]:
         query = select(col(EntryRow.leaf_hash)).order_by(col(EntryRow.index)).limit(await self.size())
@@ -75,16 +90,15 @@ class SqlLedgerStore:
     def _append(self, entries: Sequence[StoredEntry], note: bytes) -> None:
         checkpoint = parse_checkpoint(parse_note(note).text)
         head = Head(checkpoint.size, checkpoint.root)
-        frontier = self._database.transact(
+        self._stored = self._database.transact(
             lambda connection: self._insert(connection, entries, note, checkpoint),
             acknowledge=lambda _: self._head.write(head),
         )
-        self._stored = (frontier, note)
 
     def _insert(
         self, connection: Connection, entries: Sequence[StoredEntry], note: bytes, checkpoint: Checkpoint
-    ) -> Frontier:
-        before, _ = self._stored
+    ) -> _Stored:
+        before = self._stored.frontier
         start, end = before.size, before.size + len(entries)
         if [entry.index for entry in entries] != list(range(start, end)):
             raise ForkError("The entries do not continue the stored log.", where=f"entry {start}", mend=_MEND)
@@ -98,7 +112,7 @@ class SqlLedgerStore:
             raise ForkError("The checkpoint is not that of the stored entries.", where=f"size {end}", mend=_MEND)
         connection.execute(delete(CheckpointRow))
         connection.execute(insert(CheckpointRow), {"size": checkpoint.size, "note": note})
-        return frontier
+        return _Stored(frontier, note, (*self._stored.recent, *stored)[-RECENT_MAX:])
 
 
 def verified_log(connection: Connection) -> tuple[Head, bytes | None]:
@@ -175,9 +189,10 @@ def _rows(connection: Connection, start: int) -> list[tuple[int, tuple[object, o
 
 def _proved(row_index: object, index: int, stored: object, frame: object) -> bytes:
     # A flipped bit can make a text or a number of what was stored as bytes.
-    if row_index != index or not isinstance(frame, bytes) or leaf_hash(frame) != stored:
+    proved = leaf_hash(frame) if isinstance(frame, bytes) else None
+    if row_index != index or proved is None or proved != stored:
         raise ForkError("An entry of the stored log was changed or lost.", where=f"entry {index}", mend=_MEND)
-    return leaf_hash(frame)
+    return proved
 
 
 def _check_note(frontier: Frontier, note: bytes | None) -> None:
