@@ -129,14 +129,7 @@ class MemberSeat:
             signer=core.signer,
             mirror=core.mirror,
             author=Author(core.signer, core.mirror, self.link.append),
-            decisions=Decisions(
-                self.id,
-                engine=core.engine,
-                datasets=core.datasets,
-                accounts=core.accounts,
-                members=core.members,
-                clock=core.clock,
-            ),
+            decisions=Tapped(self._decisions(core), "before_run", self.happened),  # type: ignore[arg-type]
             journal=Tapped(SqlRoundJournal(core.database), "record_input", self.happened),  # type: ignore[arg-type]
             accounts=Tapped(core.accounts, "reserve", self.happened),  # type: ignore[arg-type]
             members=core.members,
@@ -145,6 +138,16 @@ class MemberSeat:
             noise=self.noise,
             switch=core.switch,
             members_min=self.members_min,
+        )
+
+    def _decisions(self, core: Core) -> Decisions:
+        return Decisions(
+            self.id,
+            engine=core.engine,
+            datasets=core.datasets,
+            accounts=core.accounts,
+            members=core.members,
+            clock=core.clock,
         )
 
     @property
@@ -203,7 +206,7 @@ class CoordinatorSeat:
         self.core = core = await self._stack.enter_async_context(
             core_of(config_of(self.home, "coordinator", "neutral"))
         )
-        self.sequencer = Sequencer(core.mirror, core.signer, Witnesses(core.mirror, core.ledger).witnessed)
+        self.sequencer = Sequencer(core.mirror, core.signer, Witnesses(core.mirror, core.ledger, core.signer).witnessed)
         self.author = Author(core.signer, core.mirror, self._append)
         self.hub = Hub()
         self.training = Training(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from consortium.encoding import parse
 from consortium.keys import SigningKey, open_frame, sign_frame
 from consortium.privacy.accounting import rho_micro_for
 from consortium.privacy.secure_sum import minimum_threshold
@@ -129,7 +130,7 @@ async def test_a_roster_with_somebody_who_has_not_permitted_the_job_is_refused(t
 
 
 async def test_a_roster_below_the_jobs_minimum_is_refused(tmp_path: Path) -> None:
-    """Fails without the comparison with `members_min` of the job."""
+    """Fails without the comparison with `members_min` of the job, in `check_proposal` and again in `LocalRules`."""
     async with consortium(tmp_path) as house:
         attacker = Attacker(house)
         job = await attacker.launch(house.body(documents.statistic(), members_min=4))
@@ -171,10 +172,16 @@ FORGERIES: list[Callable[[list[bytes], SigningKey], list[bytes]]] = [
     lambda adverts, own: [b"no frame at all"],
     lambda adverts, own: [signed_by(SigningKey(bytes([9]) * 32), adverts[2])],
     lambda adverts, own: [signed_by(own, adverts[2])],
-    lambda adverts, own: [adverts[2][:-1] + bytes([adverts[2][-1] ^ 1])],
+    lambda adverts, own: [with_key_of(adverts[2], adverts[1])],
     lambda adverts, own: [],
     lambda adverts, own: [adverts[1]],
 ]
+
+
+def with_key_of(advert: bytes, other: bytes) -> bytes:
+    """The advert with a mask key in it that its signer has not signed."""
+    mine, theirs = (parse(open_frame(data).payload)["mask_key"].encode() for data in (advert, other))
+    return advert.replace(mine, theirs[::-1])
 
 
 def signed_by(key: SigningKey, advert: bytes) -> bytes:

@@ -28,6 +28,7 @@ async def test_a_paused_node_decides_nothing_until_it_is_resumed(tmp_path: Path)
         await until(lambda: len(job.decided()) == 3)
         await asyncio.sleep(0.1)
         assert said(seat) == before
+        assert "begin before_run" not in seat.events
         await seat.core.switch.resume()
         result = (await house.coordinator.last(submitted.leaf))["result"]
         assert seat.id.hex() in result["survivors"]

@@ -75,6 +75,7 @@ async def test_an_identical_request_at_the_same_moment_starts_one_job(tmp_path: 
         first, second = await asyncio.gather(*(house.coordinator.jobs.submit(body) for _ in range(2)))
         assert first == second
         assert (await house.coordinator.last(first.leaf))["state"] == "done"
+        assert [member.events.count("sent SumStep/advertise") for member in house.members] == [1] * 4
         assert await accounts_of(house) == [RHO] * 4
 
 
