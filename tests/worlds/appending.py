@@ -26,7 +26,7 @@ from node.store.ledger import SqlLedgerStore
 LOG = SigningKey(b"\x03" * 32)
 BATCH = 7
 COST = 3
-ENTRY_BYTES = 4000
+ENTRY_BYTES = 12_000
 
 
 @dataclass(frozen=True)
