@@ -107,6 +107,11 @@ class NodeHome:
         return self.path / "logs"
 
     @property
+    def evidence(self) -> Path:
+        """Files of evidence; there is no such folder before there is any."""
+        return self.path / "evidence"
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """Every folder of the layout, the home first."""
         return (self.path, self.path / "keys", self.run, self.flower, self.logs)

@@ -47,6 +47,7 @@ class NodeControl:
         members: Members,
         transcripts: Transcripts,
         connected: Callable[[], bool],
+        alarm: Callable[[], Json],
         seat: Seat | None,
     ) -> None:
         self._config = config
@@ -63,6 +64,7 @@ class NodeControl:
         self._members = members
         self._transcripts = transcripts
         self._connected = connected
+        self._alarm = alarm
         self._seat = seat
 
     async def status(self) -> Json:
@@ -78,6 +80,7 @@ class NodeControl:
             "version": self._version,
             "paused": self._switch.paused,
             "connected": self._connected(),
+            "alarm": self._alarm(),
             "ledger": {"size": head.size, "root": head.root.hex()},
             "members": sum(member.admitted is not None for member in state.members.values()),
             "jobs": {word: jobs.count(word) for word in ("open", "done", "refused", "aborted")},

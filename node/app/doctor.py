@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consortium.encoding import Json
-from consortium.errors import ConsortiumError, UnavailableError
+from consortium.errors import ConsortiumError, ForkError, UnavailableError
 from consortium.ledger.entry import read_entry
 from node.config import NodeConfig, node_home, read_config, split_address
 from node.identity import load_flower_key, load_ledger_key, load_tls_key
@@ -17,6 +17,10 @@ from node.rpc.channels import ClientTls, probe
 from node.rpc.client import ControlClient
 
 CONNECT_S = 5.0
+ALARM_ADVICE = (
+    "Verify the file with `consortium audit --evidence` and give it to the other members; once they have settled it,"
+    " move it out of the folder and start the node again."
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,13 @@ def _way_to_coordinator(config: NodeConfig) -> list[Check]:
 async def _running(home: Path) -> Check:
     try:
         async with ControlClient(home) as client:
-            connected = (await client.status())["connected"]
+            status = await client.status()
     except ConsortiumError as error:
         return Check("running node", error)
+    alarm = status["alarm"]
+    if alarm is not None:
+        return Check("running node", ForkError(alarm["text"], where=alarm["evidence"], mend=ALARM_ADVICE))
     alone = UnavailableError(
         "The node runs, but is not connected to the coordinator.", mend="If that lasts, look into its log."
     )
-    return Check("running node", None if connected else alone)
+    return Check("running node", None if status["connected"] else alone)

@@ -13,8 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import policies
+from consortium.encoding import Json
 from consortium.ledger.merkle import leaf_hash
 from consortium.privacy.secure_sum import SumSpec
+from node.app.alarm import Alarm
 from node.app.control import NodeControl
 from node.app.flower import CoordinatorFlower, MemberFlower
 from node.app.keys import load_keyring
@@ -170,14 +172,22 @@ async def member(core: Core) -> AsyncIterator[asyncio.Task[None]]:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(CoordinatorClient(core.config.addresses.members, tls))
         author = Author(core.signer, core.mirror, client.append)
+        alarm = Alarm(home.evidence, core.signer, core.genesis, core.mirror, client.follow)
+        await alarm.load()
         service = _member_service(core, author, client)
         trainer = await trainer_server(home.trainer_socket, service, core.config.limits)
         stack.push_async_callback(trainer.stop)
-        control = _control(core, author, connected=service.connected.is_set, seat=None)
+        control = _control(
+            core,
+            author,
+            connected=lambda: service.connected.is_set() and core.mirror.stopped is None,
+            alarm=lambda: alarm.raised,
+            seat=None,
+        )
         local = await local_server(home.control_socket, control, core.config.limits)
         stack.push_async_callback(local.stop)
         duty = WitnessDuty(core.signer, core.mirror, core.ledger, core.clock, client.witness)
-        yield await _supervised(stack, _take_part(service, duty))
+        yield await _supervised(stack, alarm.guard(_take_part(service, duty)))
 
 
 async def _take_part(service: MemberService, duty: WitnessDuty) -> None:
@@ -277,7 +287,7 @@ async def coordinator(core: Core) -> AsyncIterator[asyncio.Task[None]]:
         stack.enter_context(handshakes_logged())
         stack.push_async_callback(flower.stop)
         stack.push_async_callback(jobs.stop)
-        control = _control(core, author, connected=lambda: sequencer.open, seat=seat)
+        control = _control(core, author, connected=lambda: sequencer.open, alarm=lambda: None, seat=seat)
         for listener in (
             await network_server(
                 config.addresses.members, tls, sequencer, hub, witnesses, _member_of_key(core), config.limits
@@ -329,7 +339,9 @@ async def _supervised(stack: AsyncExitStack, work: Coroutine[None, None, None]) 
     return task
 
 
-def _control(core: Core, author: Author, *, connected: Callable[[], bool], seat: Seat | None) -> NodeControl:
+def _control(
+    core: Core, author: Author, *, connected: Callable[[], bool], alarm: Callable[[], Json], seat: Seat | None
+) -> NodeControl:
     return NodeControl(
         core.config,
         version("consortium-node"),
@@ -345,5 +357,6 @@ def _control(core: Core, author: Author, *, connected: Callable[[], bool], seat:
         members=core.members,
         transcripts=core.transcripts,
         connected=connected,
+        alarm=alarm,
         seat=seat,
     )

@@ -127,6 +127,7 @@ def _show_status(status: Json) -> None:
         ("legal name", f"{status['legal_name']} ({status['role']})"),
         ("fingerprint", status["fingerprint"]),
         ("connected", yes(status["connected"])),
+        ("alarm", f"{status['alarm']['text']} {status['alarm']['evidence']}" if status["alarm"] else "none"),
         ("paused", yes(status["paused"])),
         ("members", status["members"]),
         ("ledger", f"{ledger['size']} entries, root {ledger['root'][:16]}"),

@@ -66,18 +66,24 @@ async def _adopt(mirror: Mirror, witnesses: Witnesses, member: bytes, position: 
     head = mirror.head_of(position)
     assert head is not None
     try:
-        frames = await fetch_range(witnesses, member, mirror.size, position.size)
-        if mirror.root_with(frames) != head.root:
-            before = await fetch_range(witnesses, member, 0, mirror.size)
-            if root_hash([*before, *frames]) == head.root:
-                raise _fork(head)
-            raise UnavailableError("The witness sent other entries than those that its head covers.")
+        frames = await _lost(mirror, witnesses, member, head)
     except UnavailableError as error:
         log_refusal("sequencer.not-adopted", error, member=member.hex(), size=position.size)
         await witnesses.dismiss(member)
         return
     await mirror.adopt(frames, position.checkpoint)
     log("sequencer.adopted", member=member.hex(), size=position.size, count=len(frames))
+
+
+async def _lost(mirror: Mirror, witnesses: Witnesses, member: bytes, head: Checkpoint) -> list[bytes]:
+    """The entries that lead from what is here to a head that this node signed."""
+    frames = await fetch_range(witnesses, member, mirror.size, head.size)
+    if mirror.root_with(frames) == head.root:
+        return frames
+    before = await fetch_range(witnesses, member, 0, mirror.size)
+    if root_hash([*before, *frames]) == head.root:
+        raise _fork(head)
+    raise UnavailableError("The witness sent other entries than those that its head covers.")
 
 
 async def fetch_range(witnesses: Witnesses, member: bytes, start: int, end: int) -> list[bytes]:

@@ -229,25 +229,20 @@ class Witnesses:
                     note, size = self._note, self._size
                 assert note is not None
                 end = min(size, link.size + FRAMES_MAX)
-                said = await link.ask(await self._request(link.size, end, note if end == size else self._signed(end)))
-                assert isinstance(said, Added | Fetched)
-                if isinstance(said, Added) and said.status == OK:
-                    if end == size:
-                        await self._count(member, note, size, said.cosignature)
-                    link.size, conflicts = end, 0
-                elif isinstance(said, Added) and said.status == CONFLICT and conflicts < CONFLICTS_MAX:
-                    link.size, conflicts = self._within(said.size), conflicts + 1
-                else:
-                    raise CheckpointError("The witness refuses the log.", where=f"size {end}")
+                said = await self._add(link, end, note if end == size else self._signed(end))
+                if said.size > self._size or said.status not in (OK, CONFLICT) or conflicts == CONFLICTS_MAX:
+                    log("witness.refuses", member=member.hex(), size=end)
+                    return
+                if said.status == CONFLICT:
+                    link.size, conflicts = said.size, conflicts + 1
+                    continue
+                if end == size:
+                    await self._count(member, note, size, said.cosignature)
+                link.size, conflicts = end, 0
         except (CheckpointError, UnavailableError) as error:
             log_refusal("witness.dismissed", error, member=member.hex())
         finally:
             link.end()
-
-    def _within(self, size: int) -> int:
-        if size > self._size:
-            raise CheckpointError("The witness says that it holds more than was signed.", where=f"size {size}")
-        return size
 
     def _is_due(self, member: bytes, link: _Link) -> bool:
         behind = link.size < self._size or (link.size == self._size and member not in self._lines)
@@ -256,10 +251,13 @@ class Witnesses:
     def _is_decided(self) -> bool:
         return self._fork is not None or self._mirror.state.has_quorum(self._size, self._lines)
 
-    async def _request(self, old_size: int, size: int, note: Note) -> AddCheckpoint:
-        frames = await self._store.entries(old_size, size)
-        proof = self._mirror.consistency_proof(old_size, size)
-        return AddCheckpoint(old_size, tuple(proof), format_note(note).encode(), tuple(frames))
+    async def _add(self, link: _Link, size: int, note: Note) -> Added:
+        frames = await self._store.entries(link.size, size)
+        proof = self._mirror.consistency_proof(link.size, size)
+        said = await link.ask(AddCheckpoint(link.size, tuple(proof), format_note(note).encode(), tuple(frames)))
+        if not isinstance(said, Added):
+            raise CheckpointError("The witness answered another question.", where=f"size {size}")
+        return said
 
     def _signed(self, size: int) -> Note:
         origin = self._mirror.origin

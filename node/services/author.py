@@ -54,6 +54,7 @@ class Author:
 
     async def _say(self, draft: Draft) -> Said:
         async with self._lock:
+            self._mirror.check_going()
             state = self._mirror.state
             me = state.member_of(self._signer.key_id)
             stands = state.keys.get((me, draft.key))
@@ -67,26 +68,37 @@ class Author:
             return await self._see_acknowledged(entry)
 
     async def _see_acknowledged(self, entry: Entry) -> Said:
-        index = await self._appended(entry.frame.data)
-        await self._mirror.wait_for_size(index + 1)
+        index, receipt = await self._appended(entry.frame.data)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._mirror.check_receipt(receipt, index)
+        except TimeoutError as error:
+            raise UnavailableError(
+                "The sequencer acknowledged an entry and has not shown it since.",
+                where=f"index {index}",
+                mend="If that lasts, entries are withheld: compare checkpoints with the other members.",
+            ) from error
         step = self._mirror.steps[index]
         if step.entry is None or step.entry.leaf != entry.leaf:
-            raise ForkError(
+            fork = ForkError(
                 "The sequencer acknowledged an entry and shows another in its place.",
                 where=f"index {index}",
                 mend=FORK_ADVICE,
             )
+            await self._mirror.stop(fork, receipt)
+            raise fork
         return Said(index, entry.leaf)
 
-    async def _appended(self, frame: bytes) -> int:
-        """The entry's index. A retry sends the same bytes, so that it finds what an answer that was lost is about."""
+    async def _appended(self, frame: bytes) -> tuple[int, bytes]:
+        """The entry's index and receipt.
+
+        A retry sends the same bytes, so that it finds what an answer that was lost is about.
+        """
         deadline = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
             try:
-                index, _ = await self._append(frame)
+                return await self._append(frame)
             except UnavailableError:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
                 await asyncio.sleep(RETRY_S)
-            else:
-                return index

@@ -234,6 +234,7 @@ class MemberService:
         """Whether the training child may run this app on this node's data in this round."""
         try:
             self._node.switch.check()
+            self._node.mirror.check_going()
             state = self._node.mirror.state
             found = state.jobs.get(job)
             if found is None or found.kind != "training" or self._me not in found.permitted() or found.ended():
@@ -255,6 +256,7 @@ class MemberService:
         self, job: bytes, round_number: int, model_sha256: bytes, vector: npt.NDArray[np.uint32]
     ) -> npt.NDArray[np.uint32]:
         """The child's vector under this node's masks."""
+        self._node.mirror.check_going()
         running = await self._running(job, round_number)
         try:
             async with asyncio.timeout(SET_UP_PATIENCE_S):

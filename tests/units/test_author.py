@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from consortium.errors import EntryError, ForkError, UnavailableError
+from consortium.errors import CheckpointError, EntryError, ForkError, UnavailableError
+from consortium.keys import SigningKey
+from consortium.ledger.checkpoint import parse_checkpoint, parse_note, sign_checkpoint
 from consortium.ledger.entry import Draft
 from node.coordinator.sequencer import Sequencer
 from node.services.author import Author
@@ -122,10 +124,30 @@ async def test_another_entry_in_the_acknowledged_place_is_a_fork(monkeypatch: py
     async with writing(monkeypatch) as (author, way, mirror, world):
 
         async def lie(frame: bytes) -> tuple[int, bytes]:
-            await way.append(frame)
-            return 0, b""
+            _, receipt = await way.append(frame)
+            return 0, receipt
 
         liar = Author(world.coordinator, mirror, lie)
         with pytest.raises(ForkError, match="another in its place"):
             await liar.say(APPS[0])
-        assert (await author.say(APPS[1])).index == 2
+        assert mirror.stopped is not None
+        with pytest.raises(ForkError, match="stopped following"):
+            await author.say(APPS[1])
+        assert len(way.frames) == 1
+
+
+@pytest.mark.parametrize("receipt", ["too small", "another key's", "none"])
+async def test_a_receipt_that_proves_nothing_is_not_relied_on(monkeypatch: pytest.MonkeyPatch, receipt: str) -> None:
+    """Fails without the check of the note that comes with an acknowledgement."""
+    async with writing(monkeypatch) as (_, way, mirror, world):
+        before = mirror.acknowledged
+        assert before is not None
+
+        async def lie(frame: bytes) -> tuple[int, bytes]:
+            index, note = await way.append(frame)
+            text = parse_note(note).text
+            forged = sign_checkpoint(parse_checkpoint(text), SigningKey(b"\x77" * 32), mirror.origin).encode()
+            return index, {"too small": before.note, "another key's": forged, "none": b""}[receipt]
+
+        with pytest.raises(CheckpointError):
+            await Author(world.coordinator, mirror, lie).say(APPS[0])
