@@ -46,7 +46,7 @@ class Heard:
     calls: dict[tuple[int, bytes], asyncio.Future[Explained]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def attended(self, member: bytes) -> None:
+    def attended(self, _member: bytes, /) -> None:
         self.changed.set()
 
     def lost(self, member: bytes) -> None:
@@ -137,8 +137,8 @@ class Jobs:
         answers = await asyncio.gather(*(self._ask(call, member, body) for member in members))
         return dict(zip(members, answers, strict=True))
 
-    async def abort(self, job: bytes) -> None:
-        """Ends a job everywhere.
+    async def abort(self, job: bytes, reason: str = "by-coordinator") -> None:
+        """Ends a job everywhere; `reason` is the code that the ledger gets.
 
         Raises:
             NotFoundError: no such job, or it has ended.
@@ -151,7 +151,7 @@ class Jobs:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await self._training.abort(job)
-        await self._end(found, "aborted", "by-coordinator")
+        await self._end(found, "aborted", reason)
 
     async def watch(self, job: str) -> AsyncIterator[Json]:
         """Progress documents until the last; see ControlService.watch_job."""

@@ -75,7 +75,9 @@ def test_flower_is_the_version_whose_source_was_read() -> None:
     assert version("flwr") == "1.41.0"
 
 
-@pytest.mark.parametrize(("where", "parameters"), CONTRACT.items(), ids=lambda value: ".".join(sorted(value)) if value else "")
+@pytest.mark.parametrize(
+    ("where", "parameters"), CONTRACT.items(), ids=lambda value: ".".join(sorted(value)) if value else ""
+)
 def test_a_private_name_exists_with_the_parameters_that_we_pass(
     where: tuple[str, str], parameters: set[str] | None
 ) -> None:
