@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from consortium.encoding import Json
 from consortium.replay import Replay
-from consortium.state import Job
+from consortium.state import Job, Proposal
 
 
 def figures_of(
@@ -56,7 +56,21 @@ def figures_of(
             for (member, lineage), spent in sorted({**dict.fromkeys(state.unbounded, 0), **state.spent}.items())
         ],
         "votes": list(ballots),
+        "proposals": [_proposal_figures(proposal) for proposal in state.proposals.values()],
         "credits": {account: str(balance) for account, balance in sorted(state.balances.items())},
+    }
+
+
+def _proposal_figures(proposal: Proposal) -> dict[str, Json]:
+    return {
+        "proposal": proposal.id.hex(),
+        "index": proposal.index,
+        "change": proposal.change["type"],
+        "for": proposal.count("for"),
+        "against": proposal.count("against"),
+        "needed": proposal.needed,
+        "outcome": proposal.outcome,
+        "effect": proposal.effect,
     }
 
 

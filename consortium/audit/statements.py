@@ -69,6 +69,16 @@ def _postings(state: State) -> Iterator[Row]:
                 yield job.settlement.index, job.id.hex(), posting["account"], posting["amount"]
 
 
+def _proposals(state: State) -> Iterator[Row]:
+    for proposal in state.proposals.values():
+        effect = "" if proposal.effect is None else proposal.effect
+        counts = (proposal.count("for"), proposal.count("against"), proposal.needed)
+        yield (
+            *(proposal.index, proposal.id.hex(), proposal.author.hex(), proposal.change["type"]),
+            *(*counts, proposal.outcome, effect),
+        )
+
+
 def _credits(state: State) -> Iterator[Row]:
     for account, balance in sorted(state.balances.items()):
         yield account, str(balance)
@@ -81,6 +91,9 @@ TABLES: Mapping[str, Table] = {
     "spends": Table(("index", "job", "member", "dataset", "lineage", "round", "rho_micro", "delta"), _spends),
     "scores": Table(("index", "job", "member", "score_micro", "error_micro"), _scores),
     "postings": Table(("index", "job", "account", "amount"), _postings),
+    "proposals": Table(
+        ("index", "proposal", "author", "change", "for", "against", "needed", "outcome", "effect_from"), _proposals
+    ),
     "credits": Table(("account", "balance"), _credits),
 }
 ANOMALIES = ("index", "code", "text")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from consortium.errors import EncodingError, LimitError, ProofError
 from consortium.ledger.merkle import (
@@ -139,12 +140,11 @@ class TileProver:
         """The root of a perfect subtree, from the hashes of one tile."""
         level, inner = divmod(height, _TILE_HEIGHT)
         number, offset = divmod(index << inner, TILE_WIDTH)
-        tile = self._tile(level, number)
-        positions = range(offset * HASH_BYTES, (offset + (1 << inner)) * HASH_BYTES, HASH_BYTES)
-        row = [tile[at : at + HASH_BYTES] for at in positions]
-        while len(row) > 1:
-            row = [node_hash(row[at], row[at + 1]) for at in range(0, len(row), 2)]
-        return row[0]
+        row = self._tile(level, number)[offset * HASH_BYTES : (offset + (1 << inner)) * HASH_BYTES]
+        while len(row) > HASH_BYTES:
+            pairs = range(0, len(row), 2 * HASH_BYTES)
+            row = b"".join([sha256(b"\x01" + row[at : at + 2 * HASH_BYTES]).digest() for at in pairs])
+        return row
 
     def _tile(self, level: int, number: int) -> bytes:
         known = self._tiles.get((level, number))

@@ -113,6 +113,12 @@ def _show_people(figures: Json, at: str) -> None:
         (vote["index"], vote["kind"], names.get(vote["author"], "-"), yes(vote["void"])) for vote in figures["votes"]
     ]
     _show_last(f"Committees and votes {at}", ("entry", "kind", "by", "void"), votes)
+    proposals = [
+        (each["index"], each["change"], f"{each['for']} of {each['needed']}", each["against"], each["outcome"])
+        for each in figures["proposals"]
+    ]
+    headings = ("entry", "change", "for", "against", "outcome")
+    _show_last(f"Proposals {at}", headings, proposals, numeric=("entry", "against"))
     credits_ = [(_account(account, names), grouped(balance)) for account, balance in figures["credits"].items()]
     _show_last(f"Credits in minor units {at}", ("account", "balance"), credits_, numeric=("balance",))
     spent = [

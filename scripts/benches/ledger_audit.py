@@ -28,8 +28,8 @@ from consortium.encoding import Json
 from consortium.keys import KEY_ID_BYTES, PREFIX_BYTES, SigningKey, key_id, sign_frame, verify
 from consortium.ledger.checkpoint import Checkpoint, sign_checkpoint
 from consortium.ledger.entry import NO_PREVIOUS
-from consortium.ledger.merkle import leaf_hash
-from consortium.ledger.tiles import encode_bundle, entry_tile_paths
+from consortium.ledger.merkle import leaf_hash, verify_inclusion
+from consortium.ledger.tiles import TileProver, encode_bundle, entry_tile_paths, hash_tiles, tile_path
 from consortium.ledger.tree import Tree
 from consortium.privacy.accounting import rho_micro_for
 from node.audit.pipeline import feed_export
@@ -227,6 +227,34 @@ def audit_once(folder: Path) -> Json:
     return {"entries": audit.size, "seconds": seconds, "peak_mb": sum(peaks), "cpu_s": cpu}
 
 
+def measure_proofs(size: int = 1_000_000, proofs: int = 2_000) -> Json:
+    """The time to build a proof for any entry: from a node's tree in memory, and from hash tiles alone."""
+    leaves = [leaf_hash(number.to_bytes(4)) for number in range(size)]
+    tree = Tree()
+    for leaf in leaves:
+        tree.append(leaf)
+    tiles = dict(hash_tiles(leaves, size))
+    indices = [number * 7919 % size for number in range(proofs)]
+
+    def from_tiles(index: int) -> list[bytes]:
+        prover = TileProver(lambda level, tile, width: tiles[tile_path(str(level), tile, width)], size)
+        return prover.inclusion_proof(index)
+
+    told: Json = {}
+    for name, prove in (
+        ("proof_p99_ms_1m", lambda at: tree.inclusion_proof(at, size)),
+        ("tiles_p99_ms_1m", from_tiles),
+    ):
+        times = []
+        for index in indices:
+            begun = time.perf_counter()
+            proof = prove(index)
+            times.append(time.perf_counter() - begun)
+            verify_inclusion(index, size, leaves[index], proof, tree.root())
+        told[name] = round(sorted(times)[len(times) * 99 // 100] * 1000, 3)
+    return told
+
+
 def measure(size: int, folder: Path | None = None) -> Json:
     """The figures of the audit of a log of `size` entries.
 
@@ -252,6 +280,7 @@ def measure(size: int, folder: Path | None = None) -> Json:
     audit_us = told["cpu_s"] / told["entries"] * 1e6
     rate = told["entries"] / told["seconds"]
     return {
+        **measure_proofs(),
         "audit_entries": told["entries"],
         "audit_1m_s": round(1_000_000 / rate, 2),
         "audit_peak_mb": round(told["peak_mb"]),

@@ -24,6 +24,7 @@ from consortium.ledger.merkle import leaf_hash
 from node.audit import files, pipeline
 from node.export import read_export, write_export
 from tests.worlds import World, documents, honest_world
+from tests.worlds.governing import ballot, governed_world, propose
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # typer 0.20 imports a name that click 8.5 deprecates
@@ -113,6 +114,33 @@ class TestSavedState:
             load_audit(f"{HEADER} {sha256(body).hex()}\n".encode() + body)
 
 
+class TestVotes:
+    """How the consortium governed itself is in the report, in the tables, and in a state that goes on."""
+
+    def test_an_audit_goes_on_over_rotations_suspensions_and_committees(self) -> None:
+        frames = governed_world().export().frames
+        whole = Audit()
+        for frame in frames:
+            whole = load_audit(save_audit(whole))
+            whole.feed(frame)
+        assert whole.found == []
+        assert whole.replay.state == governed_world().ledger.state
+
+    def test_a_proposal_and_its_votes_are_counted(self) -> None:
+        world = World().found().join()
+        proposal = propose(world, {"type": "suspend", "member": world.ids[3].hex()})
+        for member in world.members[:2]:
+            world.ledger.add(member, "vote", ballot(proposal))
+        audit = load_audit(save_audit(audited(world.export())))
+        assert audit.replay.state == world.ledger.state
+        report = audit.close(world.note(), leaf_hash(world.ledger.frames[0]), {})
+        (told,) = report.figures["proposals"]
+        assert (told["change"], told["for"], told["against"], told["outcome"]) == ("suspend", 2, 0, proposal.outcome)
+        assert [vote["kind"] for vote in report.figures["votes"]][-3:] == ["proposal", "vote", "vote"]
+        (row,) = next(rows for name, _, rows in statements(audit, []) if name == "proposals")
+        assert row[3:6] == ("suspend", 2, 0)
+
+
 class TestTwoProcesses:
     """The pipeline folds as one process does, whatever the others say."""
 
@@ -169,6 +197,7 @@ class TestTables:
             "postings": 6,
             "credits": 6,
             "votes": 1,
+            "proposals": 0,
             "anomalies": 0,
         }
 
