@@ -71,18 +71,13 @@ class Attacker:
         """Sends each member its message and waits for one answer of each."""
         for member, message in messages.items():
             self.house.coordinator.hub.send(member, message)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return {member: await self.answers[member].get() for member in messages}
 
     async def propose(self, spec: SumSpec, members: Iterable[bytes] | None = None) -> dict[bytes, Answer]:
         """Proposes a sum and returns the answers: an advert, or a failure."""
         opening = SumOpen(canonical(spec.to_json()), self.house.state.size)
         return await self.ask(dict.fromkeys(members or spec.roster, opening))
-
-    async def quiet(self, member: bytes) -> bool:
-        """Whether a member says nothing more of its own."""
-        await asyncio.sleep(0.1)
-        return self.answers[member].empty()
 
 
 class Sum:

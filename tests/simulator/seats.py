@@ -238,7 +238,7 @@ class CoordinatorSeat:
 
     async def last(self, job: bytes) -> Json:
         """The last progress document of a job."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             documents = [document async for document in self.jobs.watch(job.hex())]
         return documents[-1]
 
