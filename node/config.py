@@ -81,6 +81,11 @@ class NodeHome:
         return self.path / "node.db"
 
     @property
+    def contacts(self) -> Path:
+        """Contact records: the only personal data, each in a file that can be erased."""
+        return self.path / "contacts"
+
+    @property
     def run(self) -> Path:
         """Sockets; only while the node runs."""
         return self.path / "run"

@@ -18,6 +18,7 @@ from consortium.ledger.tiles import TILE_WIDTH, decode_bundle, encode_bundle, en
 
 BUNDLE_BYTES_MAX = 256 * 65_537
 TRANSCRIPT_BYTES_MAX = 512 << 20
+CONTACT_BYTES_MAX = 4_096
 SIZE_MAX = 100_000_000
 _MEND_EXPORT = "Ask for a whole export."
 
@@ -103,6 +104,8 @@ def write_export(folder: Path, export: Export) -> None:
             _write(folder / path, hashes)
         for digest, transcript in export.transcripts.items():
             _write(folder / "transcripts" / digest, transcript)
+        for digest, record in export.contacts.items():
+            _write(folder / "contacts" / digest, record)
         _write(folder / "checkpoint", export.checkpoint)
     except OSError as error:
         raise ConfigError(
@@ -124,7 +127,9 @@ def read_export(folder: Path) -> FolderExport:
     frames = BundledFrames(folder, size)
     for number in range(frames.bundles):
         _check_size(frames.path(number), BUNDLE_BYTES_MAX)
-    return FolderExport(note, frames, _read_transcripts(folder / "transcripts"))
+    return FolderExport(
+        note, frames, _read_transcripts(folder / "transcripts"), contacts=_read_contacts(folder / "contacts")
+    )
 
 
 def write_checkpoint(path: Path, note: bytes) -> None:
@@ -150,6 +155,13 @@ def _read_transcripts(folder: Path) -> dict[str, bytes]:
         return {}
     found = {path.name: read_file(path, TRANSCRIPT_BYTES_MAX) for path in sorted(folder.iterdir())}
     return {name: data for name, data in found.items() if sha256(data).hex() == name}
+
+
+def _read_contacts(folder: Path) -> dict[str, bytes]:
+    """Contact records, as far as they were not erased."""
+    if not folder.is_dir():
+        return {}
+    return {path.name: read_file(path, CONTACT_BYTES_MAX) for path in sorted(folder.iterdir())}
 
 
 def _write(path: Path, data: bytes) -> None:

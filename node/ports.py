@@ -276,3 +276,19 @@ class Transcripts(Protocol):
             NotFoundError: it is not stored here.
         """
         ...
+
+
+class Contacts(Protocol):
+    """Contact records of members (see `consortium.ledger.contact`), by their SHA-256."""
+
+    async def put(self, record: bytes) -> bytes:
+        """Keeps a record, and returns its SHA-256; again is harmless."""
+        ...
+
+    async def get(self, digest: bytes) -> bytes | None:
+        """The record, or None where it was erased or never was."""
+        ...
+
+    async def erase(self, digest: bytes) -> bool:
+        """Overwrites and removes a record; says whether there was one."""
+        ...

@@ -38,7 +38,15 @@ def figures_of(
         "entries": dict(sorted(kinds.items())),
         "void": void,
         "members": [
-            {"member": m.id.hex(), "legal_name": m.legal_name, "admitted": m.admitted} for m in state.members.values()
+            {
+                "member": m.id.hex(),
+                "legal_name": m.legal_name,
+                "admitted": m.admitted,
+                "suspended": m.suspended,
+                "removed": m.removed,
+                "keys": len(m.keys),
+            }
+            for m in state.members.values()
         ],
         "jobs": [_job_figures(job) for job in state.jobs.values()],
         "refusals": refused,

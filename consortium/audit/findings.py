@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from consortium.encoding import Json
 
@@ -16,11 +16,13 @@ class Export:
         checkpoint: the signed note over all of it.
         frames: the entries in order.
         transcripts: the transcripts of the secure sums, by SHA-256 in hex.
+        contacts: the contact records that were not erased, by SHA-256 in hex.
     """
 
     checkpoint: bytes
     frames: Sequence[bytes]
     transcripts: Mapping[str, bytes]
+    contacts: Mapping[str, bytes] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from consortium.audit.checks import check_heads, check_job
+from consortium.audit.contacts import check_contacts
 from consortium.audit.figures import figures_of
 from consortium.audit.findings import NOT_EVALUATED, AuditReport, Export, Finding
 from consortium.encoding import Json
@@ -61,7 +63,12 @@ class Audit:
         return step
 
     def close(
-        self, checkpoint: bytes, genesis: bytes, transcripts: Mapping[str, bytes], saved: bytes | None = None
+        self,
+        checkpoint: bytes,
+        genesis: bytes,
+        transcripts: Mapping[str, bytes],
+        saved: bytes | None = None,
+        contacts: Mapping[str, bytes] = MappingProxyType({}),
     ) -> AuditReport:
         """The report on what was fed.
 
@@ -70,6 +77,7 @@ class Audit:
             genesis: the leaf hash of the genesis entry, obtained apart from the export.
             transcripts: of the sums recorded since `sums_from`, by SHA-256 in hex.
             saved: a checkpoint note that somebody kept; these entries must extend it.
+            contacts: the contact records that were not erased, by SHA-256 in hex.
         """
         findings = list(self.found)
         if self.size == 0 or self.replay.tree.leaf(0) != genesis:
@@ -86,7 +94,10 @@ class Audit:
             self.found += found
             self.sums_recomputed += recomputed
         self.sums_from = self.size
+        listed, found = check_contacts(state, contacts)
+        findings += found
         figures = figures_of(self.replay, self.kinds, self.void, self.sums_recomputed, self.ballots)
+        figures["contacts"] = listed
         return AuditReport(tuple(findings), figures, NOT_EVALUATED)
 
 
@@ -105,7 +116,7 @@ def audit_export(
         step = audit.feed(frame)
         if progress is not None:
             progress(step.index + 1)
-    return audit.close(export.checkpoint, leaf_hash(genesis), export.transcripts, saved)
+    return audit.close(export.checkpoint, leaf_hash(genesis), export.transcripts, saved, export.contacts)
 
 
 def _ballot(step: Step, entry: Entry) -> dict[str, Json]:

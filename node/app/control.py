@@ -10,17 +10,20 @@ from pathlib import Path
 from consortium.audit import Export
 from consortium.encoding import Json, canonical
 from consortium.errors import ConfigError, NotFoundError, UnavailableError
-from consortium.keys import fingerprint
+from consortium.keys import fingerprint, key_id
 from consortium.ledger.entry import Draft
 from consortium.policy.engine import PolicyEngine
 from node.app import views
+from node.app.governing import GovernanceDesk, find_member
+from node.app.keys import rotate_key
 from node.app.seat import Seat
 from node.config import NodeConfig
 from node.data.datasets import DuckDbDatasets
 from node.data.descriptor_file import read_descriptor
 from node.export import write_checkpoint, write_export
-from node.ports import Accounts, Datasets, LedgerStore, Members, Transcripts
+from node.ports import Accounts, Contacts, Datasets, LedgerStore, Members, Transcripts
 from node.services.author import Author
+from node.services.keyring import KeyRing
 from node.services.mirror import Mirror
 from node.services.switch import Switch
 
@@ -35,7 +38,8 @@ class NodeControl:
         config: NodeConfig,
         version: str,
         *,
-        me: bytes,
+        keys: KeyRing,
+        contacts: Contacts,
         mirror: Mirror,
         author: Author,
         switch: Switch,
@@ -52,7 +56,10 @@ class NodeControl:
     ) -> None:
         self._config = config
         self._version = version
-        self._me = me
+        self._keys = keys
+        self._me = keys.member
+        self._contacts = contacts
+        self._desk = GovernanceDesk(keys.member, mirror, author)
         self._mirror = mirror
         self._author = author
         self._switch = switch
@@ -75,14 +82,14 @@ class NodeControl:
             "genesis": state.genesis.hex(),
             "legal_name": self._config.legal_name,
             "member": self._me.hex(),
-            "fingerprint": fingerprint(self._me),
+            "fingerprint": fingerprint(self._keys.key_id),
             "role": self._config.role,
             "version": self._version,
             "paused": self._switch.paused,
             "connected": self._connected(),
             "alarm": self._alarm(),
             "ledger": {"size": head.size, "root": head.root.hex()},
-            "members": sum(member.admitted is not None for member in state.members.values()),
+            "members": sum(member.active for member in state.members.values()),
             "jobs": {word: jobs.count(word) for word in ("open", "done", "refused", "aborted")},
             "attending": sorted(member.hex() for member in self._seat.attending) if self._seat else None,
         }
@@ -100,20 +107,20 @@ class NodeControl:
 
     async def list_members(self) -> Json:
         state = self._mirror.state
-        accepted = await self._members.accepted() | {self._me}
+        accepted = state.trusted(await self._members.accepted()) | {self._me}
         attending = self._seat.attending if self._seat else None
         return {"members": [views.member(state, found, accepted, attending) for found in state.members.values()]}
 
     async def accept_member(self, fingerprint: str) -> Json:
-        found = [m for m in self._mirror.state.members.values() if _matches(m.id, fingerprint)]
-        if len(found) != 1 or found[0].admitted is None:
+        found = find_member(self._mirror.state, fingerprint)
+        if found.admitted is None:
             raise NotFoundError(
                 "No admitted member has this fingerprint.",
                 where=fingerprint[:80],
                 mend="Compare it with the member over a trusted path; list them with 'consortium member list'.",
             )
-        await self._members.accept(found[0].id)
-        return views.member(self._mirror.state, found[0], {found[0].id}, None)
+        await self._members.accept(key_id(found.public_key))
+        return views.member(self._mirror.state, found, {found.id}, None)
 
     async def offer_dataset(self, path: Path, descriptor: Path, policy: Path, rho_micro: int, delta: str) -> Json:
         self._refuse_seat()
@@ -203,13 +210,20 @@ class NodeControl:
             for record in job.sums.values():
                 digest = bytes.fromhex(record.body["transcript_sha256"])
                 transcripts[digest.hex()] = await self._transcripts.get(digest)
-        await asyncio.to_thread(write_export, folder, Export(acknowledged.note, frames, transcripts))
+        export = Export(acknowledged.note, frames, transcripts, contacts=await self._disclosed())
+        await asyncio.to_thread(write_export, folder, export)
         return {
             "folder": str(folder),
             "size": acknowledged.checkpoint.size,
             "root": acknowledged.checkpoint.root.hex(),
             "transcripts": len(transcripts),
         }
+
+    async def _disclosed(self) -> dict[str, bytes]:
+        """The contact records that are here, by SHA-256 in hex."""
+        named = [member.contact_sha256 for member in self._mirror.state.members.values() if member.contact_sha256]
+        records = {digest: await self._contacts.get(bytes.fromhex(digest)) for digest in named}
+        return {digest: record for digest, record in records.items() if record is not None}
 
     async def save_checkpoint(self, path: Path) -> Json:
         acknowledged = self._mirror.acknowledged
@@ -230,6 +244,32 @@ class NodeControl:
     async def settle(self, job: str, amount: str) -> Json:
         return await self._the_seat().settle(job, amount)
 
+    async def propose(self, change: Json, from_index: int) -> Json:
+        return await self._desk.propose(change, from_index)
+
+    async def vote(self, proposal: str, choice: str) -> Json:
+        self._refuse_seat("The coordinator's seat is neutral and has no vote.")
+        return await self._desk.vote(proposal, choice)
+
+    async def list_proposals(self) -> Json:
+        return self._desk.list()
+
+    async def rotate_key(self) -> Json:
+        self._refuse_seat("The coordinator's key is the log's own and is not rotated.")
+        return await rotate_key(self._config.home, self._mirror, self._author, self._keys)
+
+    async def erase(self, member: str) -> Json:
+        found = find_member(self._mirror.state, member)
+        if not found.contact_sha256:
+            raise NotFoundError("The member's enrolment names no contact record.", where=found.id.hex())
+        erased = await self._contacts.erase(bytes.fromhex(found.contact_sha256))
+        return {
+            "member": found.id.hex(),
+            "legal_name": found.legal_name,
+            "contact_sha256": found.contact_sha256,
+            "erased": erased,
+        }
+
     def _the_seat(self) -> Seat:
         if self._seat is None:
             raise ConfigError(
@@ -237,14 +277,9 @@ class NodeControl:
             )
         return self._seat
 
-    def _refuse_seat(self) -> None:
+    def _refuse_seat(self, why: str = "The coordinator's seat holds no data.") -> None:
         if self._seat is not None:
-            raise ConfigError("The coordinator's seat holds no data.", mend="Do it on a member's node.")
-
-
-def _matches(identity: bytes, text: str) -> bool:
-    """Only the whole fingerprint, or the whole id: a short prefix is easy to forge."""
-    return text.strip().lower() in (fingerprint(identity), fingerprint(identity).replace("-", ""), identity.hex())
+            raise ConfigError(why, mend="Do it on a member's node.")
 
 
 def _read_policy(path: Path) -> str:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import cast
 
-from consortium.encoding import Json
+from consortium.encoding import Json, sha256
 from consortium.errors import ConfigError, InvitationError
 from consortium.keys import fingerprint
+from consortium.ledger.contact import SALT_BYTES, write_record
 from consortium.ledger.entry import NO_PREVIOUS, Draft, Head, write_entry
 from node.config import Addresses, NodeConfig, Size, create_home, write_config
 from node.identity import certificate_request, create_flower_key, create_ledger_key, create_tls_key, write_private
 from node.rpc.invitation import read_invitation
 from node.rpc.member_client import redeem
+from node.store.contacts import FileContacts
 
 SIZES = ("large", "medium", "small")
 
 
-async def join(home: Path, invitation: Path, *, legal_name: str, sector: str, size: str, owner_group: str) -> Json:
+async def join(
+    home: Path,
+    invitation: Path,
+    *,
+    legal_name: str,
+    sector: str,
+    size: str,
+    owner_group: str,
+    contact: tuple[str, str] | None = None,
+) -> Json:
     """Makes a member's node in a new folder and enrols it; an invitation that is refused leaves no node.
+
+    Args:
+        contact: name and mail address of the person to ask; they stay off the ledger and can be erased.
 
     Raises:
         InvitationError: malformed, used, expired, for another name, or another server answers.
@@ -34,6 +49,7 @@ async def join(home: Path, invitation: Path, *, legal_name: str, sector: str, si
         )
     if size not in SIZES:
         raise ConfigError("The size is unknown.", where="--size", mend=f"Choose from {', '.join(SIZES)}.")
+    record = b"" if contact is None else write_record(secrets.token_bytes(SALT_BYTES), *contact)
     folder = create_home(home)
     if folder.config_file.exists():
         raise ConfigError("The folder holds a node already.", where=str(folder.path), mend="Name a new folder.")
@@ -53,6 +69,7 @@ async def join(home: Path, invitation: Path, *, legal_name: str, sector: str, si
         "sector": sector,
         "size": size,
         "owner_group": owner_group,
+        **({"contact_sha256": sha256(record).hex()} if record else {}),
     }
     entry = write_entry(
         signer,
@@ -62,7 +79,9 @@ async def join(home: Path, invitation: Path, *, legal_name: str, sector: str, si
         prev=NO_PREVIOUS,
         seq=0,
     )
-    redeemed = await redeem(invited, entry.frame.data, certificate_request(tls, signer.key_id))
+    redeemed = await redeem(invited, entry.frame.data, certificate_request(tls, signer.key_id), record)
+    if record:
+        await FileContacts(folder.contacts).put(record)
     write_private(folder.genesis, redeemed.genesis)
     write_private(folder.ca_certificate, redeemed.ca_certificate)
     write_private(folder.tls_certificate, redeemed.certificate)

@@ -24,6 +24,7 @@ from node.app.seat import Seat
 from node.authorisation.cedar import CedarEngine
 from node.config import NodeConfig, node_home, read_config
 from node.coordinator.enrolment import Enrolment
+from node.coordinator.governing import Governing
 from node.coordinator.hub import Hub
 from node.coordinator.jobs import Jobs, Patience, record_sum
 from node.coordinator.opening import open_sequencer
@@ -56,6 +57,7 @@ from node.services.mirror import Mirror
 from node.services.switch import Switch
 from node.services.witness import WitnessDuty
 from node.store.accounts import SqlAccounts
+from node.store.contacts import FileContacts
 from node.store.database import Database
 from node.store.journal import SqlRoundJournal
 from node.store.ledger import SqlLedgerStore
@@ -93,6 +95,7 @@ class Core:
     members: SqlMembers
     datasets: SqlDatasets
     transcripts: SqlTranscripts
+    contacts: FileContacts
     database: Database
 
 
@@ -149,6 +152,7 @@ async def core_of(config: NodeConfig) -> AsyncIterator[Core]:
             members=SqlMembers(database),
             datasets=SqlDatasets(database),
             transcripts=SqlTranscripts(database),
+            contacts=FileContacts(home.contacts),
             database=database,
         )
         await _raise_accounts(core)
@@ -262,6 +266,7 @@ async def coordinator(core: Core) -> AsyncIterator[asyncio.Task[None]]:
         author,
         sequencer,
         invitations,
+        core.contacts,
         genesis=core.genesis,
         ca_certificate=ca.certificate_pem,
         certify=lambda csr, who, key: client_certificate(ca, csr, who, key, datetime.now(UTC)),
@@ -283,6 +288,7 @@ async def coordinator(core: Core) -> AsyncIterator[asyncio.Task[None]]:
             "server_pin": tls_key.spki_sha256.hex(),
         },
     )
+    governing = Governing(core.mirror, author, hub, witnesses, jobs)
     async with AsyncExitStack() as stack:
         stack.enter_context(handshakes_logged())
         stack.push_async_callback(flower.stop)
@@ -297,11 +303,11 @@ async def coordinator(core: Core) -> AsyncIterator[asyncio.Task[None]]:
             await local_server(home.control_socket, control, config.limits),
         ):
             stack.push_async_callback(listener.stop)
-        yield await _supervised(stack, _coordinate(core, sequencer, witnesses, jobs))
+        yield await _supervised(stack, _coordinate(core, sequencer, witnesses, jobs, governing))
 
 
-async def _coordinate(core: Core, sequencer: Sequencer, witnesses: Witnesses, jobs: Jobs) -> None:
-    """Hears the witnesses, then sequences, and takes up the jobs that a restart interrupted."""
+async def _coordinate(core: Core, sequencer: Sequencer, witnesses: Witnesses, jobs: Jobs, governing: Governing) -> None:
+    """Hears the witnesses, then sequences, and takes up what a restart interrupted."""
     await open_sequencer(core.mirror, witnesses, core.signer)
     async with asyncio.TaskGroup() as group:
         group.create_task(sequencer.run())
@@ -309,6 +315,7 @@ async def _coordinate(core: Core, sequencer: Sequencer, witnesses: Witnesses, jo
         if core.mirror.size == 0:
             await sequencer.append(None, core.genesis)
         await jobs.resume()
+        group.create_task(governing.run())
 
 
 def _own_append(sequencer: Sequencer) -> Append:
@@ -345,7 +352,8 @@ def _control(
     return NodeControl(
         core.config,
         version("consortium-node"),
-        me=core.signer.member,
+        keys=core.signer,
+        contacts=core.contacts,
         mirror=core.mirror,
         author=author,
         switch=core.switch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from consortium.encoding import Json
-from consortium.keys import fingerprint
+from consortium.keys import fingerprint, key_id
 from consortium.replay import Step
 from consortium.state import Dataset, Job, Member, State
 from node.ports import Reservation
@@ -27,6 +27,10 @@ SUMMARIES = {
     "abort": "{reason}",
     "scores": "{method}",
     "settlement": "{amount} credits",
+    "proposal": "{change[type]}, from entry {from_index}",
+    "vote": "{choice} proposal {proposal:.16}",
+    "rotation": "key {public_key:.16}",
+    "handover": "the former committee has handed over",
 }
 
 
@@ -34,7 +38,7 @@ def member(state: State, found: Member, accepted: Collection[bytes], attending: 
     """One member of record; `attending` is known at the coordinator only."""
     return {
         "member": found.id.hex(),
-        "fingerprint": fingerprint(found.id),
+        "fingerprint": fingerprint(key_id(found.public_key)),
         "legal_name": found.legal_name,
         "sector": found.sector,
         "size": found.size,
@@ -43,7 +47,17 @@ def member(state: State, found: Member, accepted: Collection[bytes], attending: 
         "accepted": found.id in accepted,
         "attending": None if attending is None else found.id in attending,
         "since": found.admitted,
+        "standing": standing(found),
     }
+
+
+def standing(found: Member) -> str:
+    """What a party is to the consortium, in a word."""
+    if found.removed is not None:
+        return "removed"
+    if found.suspended is not None:
+        return "suspended"
+    return "member" if found.admitted is not None else "enrolled"
 
 
 def dataset(state: State, found: Dataset, me: bytes) -> Json:

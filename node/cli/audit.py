@@ -12,6 +12,7 @@ import typer
 
 from node.cli.documents import read_bytes
 from node.cli.entry import app
+from node.cli.evidence import check_evidence
 from node.cli.findings import show_findings
 from node.cli.options import AsJson
 from node.cli.output import emit, grouped, say, short, table, yes
@@ -28,8 +29,8 @@ PROCESSES_MAX = 8
 
 @app.command(rich_help_panel="Ledger")
 def audit(
-    export: Annotated[Path, typer.Argument(help="Folder written by `consortium ledger export`.")],
-    genesis: Annotated[Path, typer.Option(help="Genesis file that every member was given.")],
+    export: Annotated[Path | None, typer.Argument(help="Folder written by `consortium ledger export`.")] = None,
+    genesis: Annotated[Path | None, typer.Option(help="Genesis file that every member was given.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint that a member saved; shows truncation.")] = None,
     state: Annotated[
         Path | None, typer.Option(help="State of an earlier audit: goes on from there, and is brought up to date.")
@@ -39,14 +40,27 @@ def audit(
     processes: Annotated[
         int | None, typer.Option(min=1, max=64, help="Processor cores to use; all by default.")
     ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of evidence that a member wrote, instead of an export. Exit code 1 if it proves nothing."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify an export offline, and recompute its sums, scores and settlements. Exit code 1 if anything is found."""
+    founding = None if genesis is None else read_bytes(genesis, FILE_BYTES_MAX)
+    if evidence is not None:
+        if not check_evidence(evidence, founding, as_json=as_json):
+            raise typer.Exit(1)
+        return
+    if export is None or founding is None:
+        raise typer.BadParameter("Name the folder of an export and --genesis, or a file of --evidence.")
     from node.audit import files  # noqa: PLC0415 -- numpy, only when an audit runs
 
     saved = None if checkpoint is None else read_bytes(checkpoint, FILE_BYTES_MAX)
     cores = processes or min(os.cpu_count() or 1, PROCESSES_MAX)
-    running, report = _audited(export, read_bytes(genesis, FILE_BYTES_MAX), saved, state, cores, quiet=as_json)
+    running, report = _audited(export, founding, saved, state, cores, quiet=as_json)
     if csv is not None:
         files.write_tables(csv, running, report)
     if beancount is not None:
@@ -79,7 +93,7 @@ def _audited(
     running = (None if state is None else read_state(state)) or Audit()
     with counting("entries", total=len(export.frames), quiet=quiet) as advance:
         feed_export(running, export.frames, processes, advance)
-    return running, running.close(export.checkpoint, leaf_hash(genesis), export.transcripts, saved)
+    return running, running.close(export.checkpoint, leaf_hash(genesis), export.transcripts, saved, export.contacts)
 
 
 def _show_report(document: Json) -> None:
@@ -104,10 +118,19 @@ def _account(account: str, names: dict[str, str]) -> str:
     return names.get(name) or f"{kind}:{short(name)}"
 
 
+def _standing(member: Json) -> str:
+    for word in ("removed", "suspended", "admitted"):
+        if member[word] is not None:
+            return f"{word} at {grouped(member[word])}"
+    return "enrolled"
+
+
 def _show_people(figures: Json, at: str) -> None:
     names = {member["member"]: member["legal_name"] for member in figures["members"]}
-    members = [(short(m["member"]), m["legal_name"], yes(m["admitted"] is not None)) for m in figures["members"]]
-    _show_last(f"Members {at}", ("member", "legal name", "admitted"), members)
+    members = [(short(m["member"]), m["legal_name"], _standing(m)) for m in figures["members"]]
+    _show_last(f"Members {at}", ("member", "legal name", "standing"), members)
+    contacts = [(each["legal_name"], each["contact"]) for each in figures["contacts"]]
+    _show_last(f"Contact records {at}", ("member", "contact record"), contacts)
     _show_last(f"Entries {at}", ("kind", "number"), list(figures["entries"].items()), numeric=("number",))
     votes = [
         (vote["index"], vote["kind"], names.get(vote["author"], "-"), yes(vote["void"])) for vote in figures["votes"]

@@ -33,6 +33,7 @@ member_app = _group("member", "Members and their fingerprints.", "Members")
 dataset_app = _group("dataset", "Datasets offered in place, and their privacy budgets.", "Data and jobs")
 policy_app = _group("policy", "Sharing policies and approved apps.", "Data and jobs")
 job_app = _group("job", "Statistics and training jobs.", "Data and jobs")
+governance_app = _group("governance", "Proposals and votes of the members.", "Members")
 ledger_app = _group("ledger", "The consortium's ledger.", "Ledger")
 credits_app = _group("credits", "Contribution scores and credits.", "Ledger")
 
@@ -45,7 +46,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line; returns its exit code: 0 done, 1 refused, 2 wrong usage, 130 interrupted."""
     # The commands register themselves; each imports what it needs only when it runs.
-    from node.cli import node, members, datasets, policies, jobs, ledger, copying, settlements, audit, demo  # noqa: F401, PLC0415, I001 order of help
+    from node.cli import node, members, governance, datasets, policies, jobs, ledger, copying, settlements, audit, demo  # noqa: F401, PLC0415, I001 order of help
 
     as_json = "--json" in arguments
     try:

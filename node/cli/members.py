@@ -69,6 +69,54 @@ def seat_committee(
     )
 
 
+@member_app.command("rotate-key")
+def rotate_key(home: Home = HOME, as_json: AsJson = False) -> None:
+    """Replace this node's ledger key by a new one, made here; the old one signs for it."""
+    document = control.ask(home, lambda node: node.rotate_key())
+    emit(
+        document,
+        lambda key: say(f"The new key {key['fingerprint']} signs from entry {key['index'] + 1} on."),
+        as_json=as_json,
+    )
+
+
+@member_app.command("new-key")
+def new_key(
+    out: Annotated[Path, typer.Option(help="New file for the public key and its proof; it holds no secret.")],
+    home: Home = HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new ledger key after the old one was lost; the members then vote it in. Works while the node is down."""
+    control.quieten_grpc()
+    from node.app.keys import new_key as make  # noqa: PLC0415 -- only what a command needs
+
+    document = make(home)
+    write_private(out, (json.dumps(document, sort_keys=True) + "\n").encode())
+    emit(
+        document | {"file": str(out)},
+        lambda key: say(
+            f"New key {key['fingerprint']}; give {key['file']} to a member, and tell all of them the fingerprint."
+        ),
+        as_json=as_json,
+    )
+
+
+@app.command(rich_help_panel="Members")
+def erase(
+    member: Annotated[str, typer.Argument(help="Fingerprint or id of the member whose contact record is to go.")],
+    home: Home = HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Erase this node's copy of a member's contact record, salt included; the ledger keeps a hash of nothing."""
+    emit(control.ask(home, lambda node: node.erase(member)), _show_erased, as_json=as_json)
+
+
+def _show_erased(document: Json) -> None:
+    done = "is erased here" if document["erased"] else "was not here any more"
+    say(f"The contact record of {document['legal_name']} {done}.")
+    say("Erase it also where else it is: at the coordinator, and at the member's node.")
+
+
 def _show_invitation(invitation: Json) -> None:
     expires = datetime.fromtimestamp(invitation["expires"], UTC).strftime("%Y-%m-%d %H:%M UTC")
     say(f"Invitation for {invitation['legal_name']} in {invitation['file']}; it works once, until {expires}.")
@@ -76,7 +124,14 @@ def _show_invitation(invitation: Json) -> None:
 
 def _show_members(document: Json) -> None:
     rows = [
-        (member["fingerprint"], member["legal_name"], member["size"], yes(member["accepted"]), yes(member["attending"]))
+        (
+            member["fingerprint"],
+            member["legal_name"],
+            member["size"],
+            member["standing"],
+            yes(member["accepted"]),
+            yes(member["attending"]),
+        )
         for member in document["members"]
     ]
-    table("Members", ("fingerprint", "legal name", "size", "accepted", "up"), rows)
+    table("Members", ("fingerprint", "legal name", "size", "standing", "accepted", "up"), rows)

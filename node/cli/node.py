@@ -32,6 +32,9 @@ def found(
         typer.Option(metavar="MEMBERS INVITATIONS TRAINING", help="Ports of the three listeners (0: any free)."),
     ] = (0, 0, 0),
     members_min: Annotated[int, typer.Option(min=3, max=64, help="Fewest members of a job.")] = 3,
+    voted_admission: Annotated[
+        bool, typer.Option(help="After the founding members, who joins is voted, not only invited.")
+    ] = False,
     schedule: Annotated[
         Path, typer.Option(help="Incentive schedule of the charter (JSON).", show_default="standard")
     ] = CHARTER,
@@ -51,6 +54,7 @@ def found(
         ports=ports,
         members_min=members_min,
         schedule=read_document(schedule),
+        admission="vote" if voted_admission else "coordinator",
     )
     emit(document, lambda found: _show_fields(f"Founded {name} in {home}", found), as_json=as_json)
 
@@ -62,6 +66,10 @@ def join(
     sector: Annotated[str, typer.Option(help="Its sector.")],
     size: Annotated[str, typer.Option(help="large, medium or small.")],
     owner_group: Annotated[str, typer.Option(help="Group that owns it; its own name if none.")],
+    contact: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="NAME MAIL", help="Whom to ask; stays off the ledger, see `erase`.", show_default=False),
+    ] = None,
     home: Home = HOME,
     as_json: AsJson = False,
 ) -> None:
@@ -70,7 +78,15 @@ def join(
     from node.app.joining import join as join_node  # noqa: PLC0415
 
     document = asyncio.run(
-        join_node(home, invitation, legal_name=legal_name, sector=sector, size=size, owner_group=owner_group)
+        join_node(
+            home,
+            invitation,
+            legal_name=legal_name,
+            sector=sector,
+            size=size,
+            owner_group=owner_group,
+            contact=contact,
+        )
     )
     emit(document, lambda joined: _show_fields(f"Joined; the node lives in {home}", joined), as_json=as_json)
 

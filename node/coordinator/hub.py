@@ -50,6 +50,15 @@ class Hub:
             raise UnavailableError("The member does not attend.", where=member.hex(), mend="See 'consortium status'.")
         queue.put_nowait(message)
 
+    def dismiss(self, member: bytes) -> None:
+        """Ends the stream of a member that may no longer take part."""
+        queue = self._streams.pop(member, None)
+        if queue is not None:
+            queue.put_nowait(None)
+            log("member.dismissed", member=member.hex())
+            for listener in tuple(self._listeners):
+                listener.lost(member)
+
     async def attend(self, member: bytes, incoming: AsyncIterator[FromMember]) -> AsyncIterator[ToMember]:
         """Serves one member's stream; a newer stream of the same member ends the older one."""
         older = self._streams.get(member)

@@ -46,6 +46,7 @@ _SERVICES: Mapping[str, tuple[Rule, tuple[str, ...]]] = {
                 "WatchJob",
             ),
             *("AbortJob", "ListJobs", "ExportLedger", "SaveCheckpoint", "ListEntries", "ShowCredits", "Settle"),
+            *("Propose", "Vote", "ListProposals", "RotateKey", "Erase"),
         ),
     ),
     "grpc.health.v1.Health": (Rule.PUBLIC, ("Check", "Watch")),
@@ -76,8 +77,11 @@ class Admission:
         self._open: Counter[bytes] = Counter()
 
     @contextmanager
-    def admitted(self, method: str, context: aio.ServicerContext[object, object]) -> Iterator[None]:
+    def admitted(self, method: str, context: aio.ServicerContext[object, object]) -> Iterator[Callable[[], None]]:
         """Lets one call in and, while it runs, holds its caller in CALLER.
+
+        What it gives raises NotAuthorisedError once the caller is no longer what the call needs: a stream may be open
+        when its member is suspended.
 
         Raises:
             NotAuthorisedError: no rule, a rule that this listener does not serve, or not an admitted member.
@@ -90,7 +94,10 @@ class Admission:
         member = self._member(method, context) if rule is Rule.MEMBER else None
         CALLER.set(member)  # never reset: gRPC runs each call in a context of its own
         with self._counted(member):
-            yield
+            yield lambda: self._recheck(method, context) if rule is Rule.MEMBER else None
+
+    def _recheck(self, method: str, context: aio.ServicerContext[object, object]) -> None:
+        self._member(method, context)
 
     def _member(self, method: str, context: aio.ServicerContext[object, object]) -> bytes:
         certificates = list(context.auth_context().get("x509_pem_cert", ()))

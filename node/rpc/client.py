@@ -137,6 +137,23 @@ class ControlClient:
         request = pb.SettleRequest(job=job, amount=amount)
         return await self._answer(self._stub().Settle(request, timeout=LONG_CALL_TIMEOUT_S))
 
+    async def propose(self, change: Json, from_index: int) -> Json:
+        request = pb.ProposeRequest(change=canonical(change), from_index=from_index)
+        return await self._answer(self._stub().Propose(request, timeout=LONG_CALL_TIMEOUT_S))
+
+    async def vote(self, proposal: str, choice: str) -> Json:
+        request = pb.VoteRequest(proposal=proposal, choice=choice)
+        return await self._answer(self._stub().Vote(request, timeout=LONG_CALL_TIMEOUT_S))
+
+    async def list_proposals(self) -> Json:
+        return await self._answer(self._stub().ListProposals(pb.ListProposalsRequest(), timeout=CALL_TIMEOUT_S))
+
+    async def rotate_key(self) -> Json:
+        return await self._answer(self._stub().RotateKey(pb.RotateKeyRequest(), timeout=LONG_CALL_TIMEOUT_S))
+
+    async def erase(self, member: str) -> Json:
+        return await self._answer(self._stub().Erase(pb.EraseRequest(member=member), timeout=CALL_TIMEOUT_S))
+
     async def _answer(self, call: Awaitable[pb.Document]) -> Json:
         with explained_local(self._socket):
             return convert.document_from_message(await call)

@@ -83,6 +83,14 @@ def job_from_bytes(data: bytes) -> Json:
     return job
 
 
+def change_from_bytes(data: bytes) -> Json:
+    """A proposed change: a canonical JSON object of at most 65,535 bytes. Raises EncodingError, LimitError."""
+    change = parse(data, bytes_max=JOB_BYTES_MAX)
+    if not isinstance(change, dict):
+        raise EncodingError("A change is not a JSON object.", where="change", mend="Send an object.")
+    return change
+
+
 def batch_to_message(batch: api.Batch) -> ledger_pb2.FollowReply:
     return ledger_pb2.FollowReply(start=batch.start, frames=batch.frames, checkpoint=batch.checkpoint)
 

@@ -21,6 +21,7 @@ from node.rpc.errors import DETAILS_CHARS_MAX, INTERNAL_TEXT, metadata_of, statu
 
 Context = aio.ServicerContext[Any, Any]
 Parse = Callable[[bytes], Any]
+StillAdmitted = Callable[[], None]
 
 
 class Gate(aio.ServerInterceptor):
@@ -47,16 +48,16 @@ class Gate(aio.ServerInterceptor):
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
             async def behaviour(request: Any, context: Context) -> None:
-                async with self._answering(method, context):
-                    await _write_all(inner(_parsed(parse, request), context), context)
+                async with self._answering(method, context) as still_admitted:
+                    await _write_all(inner(_parsed(parse, request, still_admitted), context), context, still_admitted)
         else:
             make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else None
             make = make or grpc.unary_unary_rpc_method_handler
             inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
 
             async def behaviour(request: Any, context: Context) -> Any:
-                async with self._answering(method, context):
-                    return await inner(_parsed(parse, request), context)
+                async with self._answering(method, context) as still_admitted:
+                    return await inner(_parsed(parse, request, still_admitted), context)
 
         wrapped: grpc.RpcMethodHandler[Any, Any] = make(
             behaviour, request_deserializer=None, response_serializer=handler.response_serializer
@@ -64,10 +65,10 @@ class Gate(aio.ServerInterceptor):
         return wrapped
 
     @asynccontextmanager
-    async def _answering(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _answering(self, method: str, context: Context) -> AsyncIterator[StillAdmitted]:
         try:
-            with self._admission.admitted(method, context):
-                yield
+            with self._admission.admitted(method, context) as still_admitted:
+                yield still_admitted
         except aio.AbortError:
             raise
         except ConsortiumError as error:
@@ -79,21 +80,27 @@ class Gate(aio.ServerInterceptor):
             await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
 
 
-async def _write_all(responses: AsyncGenerator[Any, None] | Awaitable[None], context: Context) -> None:
+async def _write_all(
+    responses: AsyncGenerator[Any, None] | Awaitable[None], context: Context, still_admitted: StillAdmitted
+) -> None:
     if isinstance(responses, AsyncGenerator):
         async with aclosing(responses):
             async for response in responses:
+                still_admitted()
                 await context.write(response)
     else:  # a handler that writes by itself, such as grpc.health's Watch
         await responses
 
 
-def _parsed(parse: Parse, request: bytes | AsyncIterator[bytes]) -> Any:
-    return _parse(parse, request) if isinstance(request, bytes) else _parse_all(parse, request)
+def _parsed(parse: Parse, request: bytes | AsyncIterator[bytes], still_admitted: StillAdmitted) -> Any:
+    return _parse(parse, request) if isinstance(request, bytes) else _parse_all(parse, request, still_admitted)
 
 
-async def _parse_all(parse: Parse, requests: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
+async def _parse_all(
+    parse: Parse, requests: AsyncIterator[bytes], still_admitted: StillAdmitted
+) -> AsyncGenerator[Any, None]:
     async for request in requests:
+        still_admitted()
         yield _parse(parse, request)
 
 

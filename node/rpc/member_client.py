@@ -130,13 +130,14 @@ class CoordinatorClient:
         return self._channel
 
 
-async def redeem(invitation: Invitation, frame: bytes, csr: bytes) -> api.Redeemed:
+async def redeem(invitation: Invitation, frame: bytes, csr: bytes, contact: bytes = b"") -> api.Redeemed:
     """Redeems an invitation at the coordinator that it pins, and checks what comes back.
 
     Args:
         invitation: from `read_invitation`.
         frame: the signed enrolment entry.
         csr: PKCS #10 request (DER) for the TLS key that the enrolment names.
+        contact: salt and contact record whose SHA-256 the enrolment names; empty if it names none.
 
     Raises:
         InvitationError: another server answers at the address; it refuses the invitation; or what it returns is for
@@ -149,7 +150,7 @@ async def redeem(invitation: Invitation, frame: bytes, csr: bytes) -> api.Redeem
     # This certificate, checked against the pin, is the only root, so its name and issuer no longer matter.
     credentials = grpc.ssl_channel_credentials(root_certificates=certificate)
     options = (*client_options(MIB), ("grpc.ssl_target_name_override", PINNED_HOST))
-    request = enrolment_pb2.RedeemRequest(secret=invitation.secret, frame=frame, csr=csr)
+    request = enrolment_pb2.RedeemRequest(secret=invitation.secret, frame=frame, csr=csr, contact=contact)
     async with explained(address), aio.secure_channel(address, credentials, options=options) as channel:
         reply = await EnrolmentStub(channel).Redeem(request, timeout=CALL_TIMEOUT_S)
     redeemed = convert.redeemed_from_message(reply)

@@ -32,6 +32,7 @@ T = TypeVar("T")
 FRAME_BYTES_MAX = 65_535
 SECRET_BYTES_MAX = 64
 CSR_BYTES_MAX = 4_096
+CONTACT_BYTES_MAX = 2_048
 OUTCOME_BYTES_MAX = 64 << 20
 
 
@@ -101,6 +102,7 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServicer):
             _bounded(request.secret, SECRET_BYTES_MAX, "secret"),
             _bounded(request.frame, FRAME_BYTES_MAX, "frame"),
             _bounded(request.csr, CSR_BYTES_MAX, "csr"),
+            _bounded(request.contact, CONTACT_BYTES_MAX, "contact"),
         )
         return convert.redeemed_to_message(redeemed)
 
@@ -240,6 +242,22 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def Settle(self, request: control_pb2.SettleRequest, context: Any) -> control_pb2.Document:
         return convert.document_to_message(await self._control.settle(request.job, request.amount))
+
+    async def Propose(self, request: control_pb2.ProposeRequest, context: Any) -> control_pb2.Document:
+        change = convert.change_from_bytes(request.change)
+        return convert.document_to_message(await self._control.propose(change, request.from_index))
+
+    async def Vote(self, request: control_pb2.VoteRequest, context: Any) -> control_pb2.Document:
+        return convert.document_to_message(await self._control.vote(request.proposal, request.choice))
+
+    async def ListProposals(self, request: control_pb2.ListProposalsRequest, context: Any) -> control_pb2.Document:
+        return convert.document_to_message(await self._control.list_proposals())
+
+    async def RotateKey(self, request: control_pb2.RotateKeyRequest, context: Any) -> control_pb2.Document:
+        return convert.document_to_message(await self._control.rotate_key())
+
+    async def Erase(self, request: control_pb2.EraseRequest, context: Any) -> control_pb2.Document:
+        return convert.document_to_message(await self._control.erase(request.member))
 
 
 @asynccontextmanager

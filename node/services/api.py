@@ -214,8 +214,8 @@ class ExchangeService(Protocol):
 
 
 class EnrolmentService(Protocol):
-    async def redeem(self, secret: bytes, frame: bytes, csr: bytes) -> Redeemed:
-        """Redeems a one-time invitation.
+    async def redeem(self, secret: bytes, frame: bytes, csr: bytes, contact: bytes = b"") -> Redeemed:
+        """Redeems a one-time invitation; `contact` is the record whose SHA-256 the enrolment names.
 
         Raises:
             InvitationError: unknown, used or expired secret, or another consortium.
@@ -253,7 +253,7 @@ class ControlService(Protocol):
 
     async def status(self) -> Json:
         """{consortium, genesis, legal_name, member, fingerprint, role: coordinator|member, version, paused, connected,
-        ledger: {size, root}, members: n, jobs: {open, done, refused}}; the coordinator adds
+        alarm: null or {text, evidence (path), proved}, ledger: {size, root}, members: n, jobs: {open, done, refused}}; the coordinator adds
         attending: [member hex]."""
         ...
 
@@ -350,4 +350,27 @@ class ControlService(Protocol):
 
     async def settle(self, job: str, amount: str) -> Json:
         """{job, index, amount, postings: [{account, amount}], scores: [...]}. Coordinator only."""
+        ...
+
+    async def propose(self, change: Json, from_index: int) -> Json:
+        """Proposes a change, {type, ...}; a member in it may be named by fingerprint or id. The proposal, as in
+        list_proposals."""
+        ...
+
+    async def vote(self, proposal: str, choice: str) -> Json:
+        """Votes for or against a proposal (its id or the beginning of it); the proposal, as in list_proposals."""
+        ...
+
+    async def list_proposals(self) -> Json:
+        """{proposals: [{proposal, index, author, legal_name, change, text, from_index, outcome: open|accepted|rejected|
+        effective|failed, for, against, electorate, needed, decided, effect, failure, votes: [{member, legal_name,
+        choice: for|against|null, index}]}]}"""
+        ...
+
+    async def rotate_key(self) -> Json:
+        """{member, public_key, fingerprint, index}: this node's member signs with a new ledger key from now on."""
+        ...
+
+    async def erase(self, member: str) -> Json:
+        """{member, legal_name, contact_sha256, erased}: this node's copy of the member's contact record is gone."""
         ...

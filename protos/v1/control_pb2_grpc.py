@@ -151,6 +151,31 @@ class ControlStub:
                 request_serializer=protos_dot_v1_dot_control__pb2.SettleRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_control__pb2.Document.FromString,
                 _registered_method=True)
+        self.Propose = channel.unary_unary(
+                '/consortium.v1.Control/Propose',
+                request_serializer=protos_dot_v1_dot_control__pb2.ProposeRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_control__pb2.Document.FromString,
+                _registered_method=True)
+        self.Vote = channel.unary_unary(
+                '/consortium.v1.Control/Vote',
+                request_serializer=protos_dot_v1_dot_control__pb2.VoteRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_control__pb2.Document.FromString,
+                _registered_method=True)
+        self.ListProposals = channel.unary_unary(
+                '/consortium.v1.Control/ListProposals',
+                request_serializer=protos_dot_v1_dot_control__pb2.ListProposalsRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_control__pb2.Document.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/consortium.v1.Control/RotateKey',
+                request_serializer=protos_dot_v1_dot_control__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_control__pb2.Document.FromString,
+                _registered_method=True)
+        self.Erase = channel.unary_unary(
+                '/consortium.v1.Control/Erase',
+                request_serializer=protos_dot_v1_dot_control__pb2.EraseRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_control__pb2.Document.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -296,6 +321,36 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Propose(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Vote(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProposals(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Erase(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -412,6 +467,31 @@ def add_ControlServicer_to_server(servicer, server):
             'Settle': grpc.unary_unary_rpc_method_handler(
                     servicer.Settle,
                     request_deserializer=protos_dot_v1_dot_control__pb2.SettleRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_control__pb2.Document.SerializeToString,
+            ),
+            'Propose': grpc.unary_unary_rpc_method_handler(
+                    servicer.Propose,
+                    request_deserializer=protos_dot_v1_dot_control__pb2.ProposeRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_control__pb2.Document.SerializeToString,
+            ),
+            'Vote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Vote,
+                    request_deserializer=protos_dot_v1_dot_control__pb2.VoteRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_control__pb2.Document.SerializeToString,
+            ),
+            'ListProposals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProposals,
+                    request_deserializer=protos_dot_v1_dot_control__pb2.ListProposalsRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_control__pb2.Document.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=protos_dot_v1_dot_control__pb2.RotateKeyRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_control__pb2.Document.SerializeToString,
+            ),
+            'Erase': grpc.unary_unary_rpc_method_handler(
+                    servicer.Erase,
+                    request_deserializer=protos_dot_v1_dot_control__pb2.EraseRequest.FromString,
                     response_serializer=protos_dot_v1_dot_control__pb2.Document.SerializeToString,
             ),
     }
@@ -1037,6 +1117,141 @@ class Control:
             target,
             '/consortium.v1.Control/Settle',
             protos_dot_v1_dot_control__pb2.SettleRequest.SerializeToString,
+            protos_dot_v1_dot_control__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Propose(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consortium.v1.Control/Propose',
+            protos_dot_v1_dot_control__pb2.ProposeRequest.SerializeToString,
+            protos_dot_v1_dot_control__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Vote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consortium.v1.Control/Vote',
+            protos_dot_v1_dot_control__pb2.VoteRequest.SerializeToString,
+            protos_dot_v1_dot_control__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProposals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consortium.v1.Control/ListProposals',
+            protos_dot_v1_dot_control__pb2.ListProposalsRequest.SerializeToString,
+            protos_dot_v1_dot_control__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consortium.v1.Control/RotateKey',
+            protos_dot_v1_dot_control__pb2.RotateKeyRequest.SerializeToString,
+            protos_dot_v1_dot_control__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Erase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consortium.v1.Control/Erase',
+            protos_dot_v1_dot_control__pb2.EraseRequest.SerializeToString,
             protos_dot_v1_dot_control__pb2.Document.FromString,
             options,
             channel_credentials,

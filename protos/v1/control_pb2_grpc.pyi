@@ -58,6 +58,11 @@ class ControlStub:
     ListEntries: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListEntriesRequest, _control_pb2.Document]
     ShowCredits: _grpc.UnaryUnaryMultiCallable[_control_pb2.ShowCreditsRequest, _control_pb2.Document]
     Settle: _grpc.UnaryUnaryMultiCallable[_control_pb2.SettleRequest, _control_pb2.Document]
+    Propose: _grpc.UnaryUnaryMultiCallable[_control_pb2.ProposeRequest, _control_pb2.Document]
+    Vote: _grpc.UnaryUnaryMultiCallable[_control_pb2.VoteRequest, _control_pb2.Document]
+    ListProposals: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListProposalsRequest, _control_pb2.Document]
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateKeyRequest, _control_pb2.Document]
+    Erase: _grpc.UnaryUnaryMultiCallable[_control_pb2.EraseRequest, _control_pb2.Document]
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -89,6 +94,11 @@ class ControlAsyncStub(ControlStub):
     ListEntries: _aio.UnaryUnaryMultiCallable[_control_pb2.ListEntriesRequest, _control_pb2.Document]  # type: ignore[assignment]
     ShowCredits: _aio.UnaryUnaryMultiCallable[_control_pb2.ShowCreditsRequest, _control_pb2.Document]  # type: ignore[assignment]
     Settle: _aio.UnaryUnaryMultiCallable[_control_pb2.SettleRequest, _control_pb2.Document]  # type: ignore[assignment]
+    Propose: _aio.UnaryUnaryMultiCallable[_control_pb2.ProposeRequest, _control_pb2.Document]  # type: ignore[assignment]
+    Vote: _aio.UnaryUnaryMultiCallable[_control_pb2.VoteRequest, _control_pb2.Document]  # type: ignore[assignment]
+    ListProposals: _aio.UnaryUnaryMultiCallable[_control_pb2.ListProposalsRequest, _control_pb2.Document]  # type: ignore[assignment]
+    RotateKey: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateKeyRequest, _control_pb2.Document]  # type: ignore[assignment]
+    Erase: _aio.UnaryUnaryMultiCallable[_control_pb2.EraseRequest, _control_pb2.Document]  # type: ignore[assignment]
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     """A node's local control, on a unix socket in its 0700 folder: what the command line and the Python client call.
@@ -253,6 +263,41 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     def Settle(
         self,
         request: _control_pb2.SettleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Document, _abc.Awaitable[_control_pb2.Document]]: ...
+
+    @_abc_1.abstractmethod
+    def Propose(
+        self,
+        request: _control_pb2.ProposeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Document, _abc.Awaitable[_control_pb2.Document]]: ...
+
+    @_abc_1.abstractmethod
+    def Vote(
+        self,
+        request: _control_pb2.VoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Document, _abc.Awaitable[_control_pb2.Document]]: ...
+
+    @_abc_1.abstractmethod
+    def ListProposals(
+        self,
+        request: _control_pb2.ListProposalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Document, _abc.Awaitable[_control_pb2.Document]]: ...
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _control_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Document, _abc.Awaitable[_control_pb2.Document]]: ...
+
+    @_abc_1.abstractmethod
+    def Erase(
+        self,
+        request: _control_pb2.EraseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.Document, _abc.Awaitable[_control_pb2.Document]]: ...
 

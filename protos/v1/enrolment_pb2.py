@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/enrolment.proto\x12\rconsortium.v1\";\n\rRedeemRequest\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\r\n\x05\x66rame\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\"K\n\x0bRedeemReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x16\n\x0e\x63\x61_certificate\x18\x02 \x01(\x0c\x12\x0f\n\x07genesis\x18\x03 \x01(\x0c\x32O\n\tEnrolment\x12\x42\n\x06Redeem\x12\x1c.consortium.v1.RedeemRequest\x1a\x1a.consortium.v1.RedeemReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/enrolment.proto\x12\rconsortium.v1\"L\n\rRedeemRequest\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\r\n\x05\x66rame\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x0f\n\x07\x63ontact\x18\x04 \x01(\x0c\"K\n\x0bRedeemReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x16\n\x0e\x63\x61_certificate\x18\x02 \x01(\x0c\x12\x0f\n\x07genesis\x18\x03 \x01(\x0c\x32O\n\tEnrolment\x12\x42\n\x06Redeem\x12\x1c.consortium.v1.RedeemRequest\x1a\x1a.consortium.v1.RedeemReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.enrolment_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REDEEMREQUEST']._serialized_start=44
-  _globals['_REDEEMREQUEST']._serialized_end=103
-  _globals['_REDEEMREPLY']._serialized_start=105
-  _globals['_REDEEMREPLY']._serialized_end=180
-  _globals['_ENROLMENT']._serialized_start=182
-  _globals['_ENROLMENT']._serialized_end=261
+  _globals['_REDEEMREQUEST']._serialized_end=120
+  _globals['_REDEEMREPLY']._serialized_start=122
+  _globals['_REDEEMREPLY']._serialized_end=197
+  _globals['_ENROLMENT']._serialized_start=199
+  _globals['_ENROLMENT']._serialized_end=278
 # @@protoc_insertion_point(module_scope)

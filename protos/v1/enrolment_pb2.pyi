@@ -23,21 +23,25 @@ class RedeemRequest(_message.Message):
     SECRET_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
     CSR_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
     secret: _builtins.bytes
     frame: _builtins.bytes
     """the signed enrolment entry"""
     csr: _builtins.bytes
     """PKCS #10, DER"""
+    contact: _builtins.bytes
+    """salt and contact record, if the enrolment names their hash; kept off the ledger"""
     def __init__(
         self,
         *,
         secret: _builtins.bytes = ...,
         frame: _builtins.bytes = ...,
         csr: _builtins.bytes = ...,
+        contact: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "frame", b"frame", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "csr", b"csr", "frame", b"frame", "secret", b"secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

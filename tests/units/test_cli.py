@@ -29,6 +29,7 @@ CLAUSES = [{"id": "columns", "reason": "A column is not shared."}, {"id": "purpo
 MEMBER = {
     "member": HEX, "fingerprint": FINGERPRINT, "legal_name": "Hauts Vents SA", "sector": "energy", "size": "large",
     "owner_group": "none", "role": "member", "accepted": True, "attending": False, "since": 3,
+    "standing": "member",
 }  # fmt: skip
 POSTINGS = [{"account": "escrow:1", "amount": "-100000"}, {"account": f"member:{HEX}", "amount": "100000"}]
 
@@ -63,7 +64,25 @@ class FakeNode:
         yield {**common, "done": 3, **self.end}
 
 
+PROPOSAL = {
+    "proposal": HEX, "index": 30, "author": HEX, "legal_name": "Hauts Vents SA", "from_index": 40,
+    "change": {"type": "suspend", "member": HEX}, "text": "suspend Meuse Energie", "outcome": "effective",
+    "for": 3, "against": 0, "electorate": 4, "needed": 3, "decided": 34, "effect": 40, "failure": "",
+    "votes": [
+        {"member": HEX, "legal_name": "Hauts Vents SA", "choice": "for", "index": 31},
+        {"member": HEX, "legal_name": "Meuse Energie", "choice": None, "index": None},
+    ],
+}  # fmt: skip
 ANSWERS: dict[str, Json] = {
+    "propose": PROPOSAL,
+    "vote": PROPOSAL,
+    "list_proposals": {
+        "proposals": [
+            PROPOSAL | {"outcome": outcome} for outcome in ("open", "accepted", "rejected", "effective", "failed")
+        ]
+    },
+    "rotate_key": {"member": HEX, "public_key": HEX, "fingerprint": FINGERPRINT, "index": 31},
+    "erase": {"member": HEX, "legal_name": "Hauts Vents SA", "contact_sha256": HEX, "erased": True},
     "status": {
         "consortium": "wind", "genesis": HEX, "legal_name": "Hauts Vents SA", "member": HEX, "fingerprint": FINGERPRINT,
         "role": "coordinator", "version": "0.1.0", "paused": False, "connected": True,
@@ -160,6 +179,15 @@ COMMANDS: dict[str, str] = {
     "ledger checkpoint {tmp}/checkpoint": "save_checkpoint",
     "credits show": "show_credits",
     f"credits settle {HEX} 100000": "settle",
+    f"governance propose suspend {FINGERPRINT} --from 40": "propose",
+    "governance propose rotate {tmp}/key.json": "propose",
+    "governance propose charter {tmp}/job.json": "propose",
+    f"governance propose committee {FINGERPRINT} {HEX}": "propose",
+    "governance propose rules 1": "propose",
+    f"governance vote {HEX} against": "vote",
+    "governance list": "list_proposals",
+    "member rotate-key": "rotate_key",
+    f"erase {FINGERPRINT}": "erase",
 }
 
 
@@ -168,6 +196,7 @@ def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeNode:
     fake = FakeNode()
     monkeypatch.setattr(control, "connect", lambda home: fake)
     (tmp_path / "job.json").write_text('{"kind": "statistic"}')
+    (tmp_path / "key.json").write_text(json.dumps({"member": HEX, "public_key": HEX, "proof": HEX + HEX}))
     return fake
 
 

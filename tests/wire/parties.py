@@ -125,7 +125,7 @@ class FakeEnrolment:
     genesis: bytes = GENESIS
     used: bool = False
 
-    async def redeem(self, secret: bytes, frame: bytes, csr: bytes) -> api.Redeemed:
+    async def redeem(self, secret: bytes, frame: bytes, csr: bytes, contact: bytes = b"") -> api.Redeemed:
         if self.expired or self.used or secret != self.secret:
             state = "expired" if self.expired else "used"
             raise InvitationError(f"The invitation is {state}.", mend="Ask the coordinator for a new one.")

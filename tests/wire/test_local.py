@@ -56,6 +56,11 @@ CALLS: list[tuple[str, tuple[Any, ...]]] = [
     ("list_entries", (5, 10)),
     ("show_credits", ()),
     ("settle", ("ef" * 32, "100000")),
+    ("propose", ({"type": "suspend", "member": "0123-4567"}, 70)),
+    ("vote", ("ab" * 32, "against")),
+    ("list_proposals", ()),
+    ("rotate_key", ()),
+    ("erase", ("0123-4567",)),
 ]
 
 
