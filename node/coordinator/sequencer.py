@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from consortium.errors import EntryError, NotAuthorisedError, UnavailableError
-from consortium.keys import Signer, open_frame
+from consortium.keys import Signer
 from consortium.ledger.checkpoint import Checkpoint, sign_checkpoint
 from consortium.ledger.entry import read_entry
 from node.services.api import Batch
@@ -43,11 +43,11 @@ class Sequencer:
 
     async def append(self, caller: bytes | None, frame: bytes) -> tuple[int, bytes]:
         """Appends an entry that its own author sends; the same bytes again get the same index."""
-        if caller is not None and self._mirror.state.member_of(open_frame(frame).key_id) != caller:
+        entry = read_entry(frame)
+        if caller is not None and self._mirror.state.member_of(entry.author) != caller:
             raise NotAuthorisedError(
                 "The entry is signed by another member than the one who sends it.", mend="Let its author send it."
             )
-        entry = read_entry(frame)
         if self._ended:
             raise _stopped()
         if not self._open:
