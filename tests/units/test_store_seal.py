@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, text
 
 from consortium.errors import ConfigError, ForkError, SecureSumError, UnavailableError
 from node.store import sealed
@@ -14,35 +15,60 @@ from node.store.accounts import SqlAccounts
 from node.store.journal import SqlRoundJournal
 from node.store.outside import SLOT_BYTES, OutsideFile
 from node.store.registry import SqlSettings, SqlTranscripts
+from node.store.sealed import SealFile
 from node.store.tables import SettingRow
 from tests.units.test_store_copying import content, fill
 from tests.worlds.stores import Place
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE reservation SET rho_micro = rho_micro - 1 WHERE rho_micro IS NOT NULL",
-        "UPDATE reservation SET rho_micro = NULL WHERE rho_micro IS NOT NULL",
-        "UPDATE account SET spent_rho_micro = 0",
-        "UPDATE round SET round = round - 1",
-        "UPDATE invitation SET redeemed = NULL WHERE redeemed IS NOT NULL",
-        "UPDATE setting SET name = 'other'",
-        "UPDATE dataset SET policy_text = 'permit (any);'",
-        "DELETE FROM vote",
-        "DELETE FROM round_input",
-        "DELETE FROM answer",
-        "DELETE FROM accepted_member",
-        "INSERT INTO accepted_member VALUES (:junk)",
-        "UPDATE seal SET changes = changes + 2",
-        "UPDATE seal SET digest = :junk",
-        "DELETE FROM seal",
-    ],
+class RolledBackError(Exception):
+    """Ends a transaction of which nothing is kept."""
+
+
+CHANGES = (
+    "UPDATE reservation SET rho_micro = rho_micro - 1 WHERE rho_micro IS NOT NULL",
+    "UPDATE reservation SET rho_micro = NULL WHERE rho_micro IS NOT NULL",
+    "UPDATE account SET spent_rho_micro = 0",
+    "UPDATE round SET round = round - 1",
+    "UPDATE invitation SET redeemed = NULL WHERE redeemed IS NOT NULL",
+    "UPDATE setting SET name = 'other'",
+    "UPDATE dataset SET policy_text = 'permit (any);'",
+    "DELETE FROM vote",
+    "DELETE FROM round_input",
+    "DELETE FROM answer",
+    "DELETE FROM accepted_member",
+    "DELETE FROM transcript WHERE length(transcript) = 0",
+    "INSERT INTO accepted_member VALUES (:junk)",
+    "UPDATE seal SET changes = changes + 2",
+    "UPDATE seal SET digest = :junk",
+    "DELETE FROM seal",
 )
-async def test_a_changed_lost_or_added_row_is_noticed_at_open(place: Place, statement: str) -> None:
+
+
+async def test_every_changed_lost_or_added_row_is_noticed(place: Place) -> None:
     await fill(place)
-    assert place.execute(statement, **({"junk": bytes(32)} if ":junk" in statement else {})) == 1
-    with pytest.raises(ConfigError, match=r"changed or lost|older than"):
+    database = await place.open()
+
+    def after(connection: Connection, statement: str) -> None:
+        junk = {"junk": bytes(32)} if ":junk" in statement else {}
+        assert connection.execute(text(statement), junk).rowcount == 1
+        with pytest.raises(ConfigError, match=r"changed or lost|older than"):
+            sealed.checked(connection, SealFile(place.folder / "seal"))
+        raise RolledBackError
+
+    try:
+        for statement in CHANGES:
+            with pytest.raises(RolledBackError):
+                await database.run(lambda connection, change=statement: after(connection, change))
+    finally:
+        await database.close()
+    await (await place.open()).close()
+
+
+async def test_a_changed_row_is_noticed_at_open(place: Place) -> None:
+    await fill(place)
+    place.execute("UPDATE account SET spent_rho_micro = 0")
+    with pytest.raises(ConfigError, match="changed or lost"):
         await place.open()
 
 
