@@ -1,5 +1,10 @@
 """Fixtures of the tests of every kind."""
 
-from tests.worlds.stores import place, postgres
+import os
+
+# As `consortium serve` does before gRPC is imported: the tests of refused handshakes read what gRPC then reports.
+os.environ["GRPC_VERBOSITY"] = "INFO"
+
+from tests.worlds.stores import place, postgres  # noqa: E402 gRPC reads the variable when it is imported
 
 __all__ = ["place", "postgres"]

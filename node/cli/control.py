@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -14,23 +13,12 @@ if TYPE_CHECKING:
     from node.services.api import ControlService
 
 
-def quieten_grpc() -> None:
-    """Keeps gRPC's own chatter off the terminal of a command that serves nobody; call it before gRPC is imported.
-
-    Importing `node.rpc` asks gRPC to report refused handshakes, which a node's log must show.
-    """
-    import node.rpc  # noqa: F401, PLC0415
-
-    os.environ["GRPC_VERBOSITY"] = "ERROR"
-
-
 def connect(home: Path) -> AbstractAsyncContextManager[ControlService]:
     """A client of the node that is serving from `home`.
 
     Raises:
         UnavailableError: (on use) no node is serving there.
     """
-    quieten_grpc()
     from node.rpc.client import ControlClient  # noqa: PLC0415 -- keeps gRPC out of --help and audit
 
     return ControlClient(home)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from node.cli import control
 from node.cli.entry import app
 from node.cli.options import AsJson
 from node.cli.output import emit, grouped, say, table
@@ -25,7 +24,6 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run a consortium of five parties and an auditor on real wind-farm data, in eight steps."""
-    control.quieten_grpc()
     from node.demo.run import run_demo  # noqa: PLC0415 -- everything, only when the demo runs
 
     document = run_demo(data, out)

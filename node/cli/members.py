@@ -87,7 +87,6 @@ def new_key(
     as_json: AsJson = False,
 ) -> None:
     """Make a new ledger key after the old one was lost; the members then vote it in. Works while the node is down."""
-    control.quieten_grpc()
     from node.app.keys import new_key as make  # noqa: PLC0415 -- only what a command needs
 
     document = make(home)

