@@ -15,7 +15,7 @@ from node.services.api import Batch
 from node.services.mirror import Mirror
 
 GROUP_MAX = 1_000
-GATHER_S = 0.03
+GATHER_S = 0.04
 
 Witnessed = Callable[[bytes], Awaitable[bytes]]
 
@@ -71,10 +71,11 @@ class Sequencer:
         group: list[_Pending] = []
         self._open = True
         try:
+            sizes = (0, 0)
             while True:
-                expected = len(group)
+                sizes = (sizes[1], len(group))
                 group.clear()
-                await self._gather(group, expected)
+                await self._gather(group, max(sizes))
                 await self._decide(group)
         finally:  # nobody waits in vain for a sequencer that has ended
             self._ended = True
@@ -87,8 +88,8 @@ class Sequencer:
     async def _gather(self, group: list[_Pending], expected: int) -> None:
         """Fills a group with what waits. Authors who were just answered write again within milliseconds.
 
-        So it waits a little for as many as were in the group before: a group costs every witness two commits, and
-        without this half of the authors would always find the other half's group under way.
+        So it waits a little for as many as were in one of the last two groups: a group costs every witness two commits,
+        and without this half of the authors would always find the other half's group under way.
         """
         group.append(await self._queue.get())
         with suppress(TimeoutError):
