@@ -35,9 +35,8 @@ async def open_sequencer(mirror: Mirror, witnesses: Witnesses, signer: Signer) -
 
 async def _hear(mirror: Mirror, witnesses: Witnesses) -> bool:
     """Whether the log here holds all that was heard; else it has grown, and may have another committee to hear."""
-    while not _heard_enough(mirror, witnesses):
-        log("sequencer.hears", count=len(witnesses.positions()), members=len(witnesses.committee))
-        await witnesses.wait_for_change()
+    log("sequencer.hears", count=len(witnesses.positions()), members=len(witnesses.committee))
+    await witnesses.wait_until(lambda: _heard_enough(mirror, witnesses))
     heard = witnesses.positions()
     longest = max(position.size for position in heard.values())
     for member, position in heard.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from consortium.errors import EntryError, NotAuthorisedError, UnavailableError
@@ -39,7 +39,7 @@ class Sequencer:
         self._note = b""
         self._queue: asyncio.Queue[_Pending] = asyncio.Queue(maxsize=10 * GROUP_MAX)
         self._ended = False
-        self._open = False
+        self._opened = asyncio.Event()
 
     async def append(self, caller: bytes | None, frame: bytes) -> tuple[int, bytes]:
         """Appends an entry that its own author sends; the same bytes again get the same index."""
@@ -50,7 +50,7 @@ class Sequencer:
             )
         if self._ended:
             raise _stopped()
-        if not self._open:
+        if not self._opened.is_set():
             raise UnavailableError("The sequencer is not open yet: it hears its witnesses.", mend="Try again.")
         done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         await self._queue.put(_Pending(frame, entry.leaf, (entry.author, entry.key), done))
@@ -61,15 +61,19 @@ class Sequencer:
     @property
     def open(self) -> bool:
         """Whether entries are sequenced."""
-        return self._open and not self._ended
+        return self._opened.is_set() and not self._ended
 
-    def follow(self, start: int) -> AsyncIterator[Batch]:
-        return self._mirror.batches(start)
+    async def follow(self, start: int) -> AsyncIterator[Batch]:
+        """Entries from `start` on, once the sequencer is open: until then it may hold less than its members."""
+        await self._opened.wait()
+        async with aclosing(self._mirror.batches(start)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def run(self) -> None:
         """Commits what waits, group by group, until cancelled; a store that fails ends the node."""
         group: list[_Pending] = []
-        self._open = True
+        self._opened.set()
         try:
             sizes = (0, 0)
             while True:

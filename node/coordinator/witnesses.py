@@ -7,7 +7,7 @@ A witness that does not answer, or answers what is not so, loses its stream; it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from consortium.errors import CheckpointError, ConsortiumError, ForkError, NotAuthorisedError, UnavailableError
@@ -110,10 +110,10 @@ class Witnesses:
         """Where each attending witness of the committee stood when its stream began, under a head that we signed."""
         return {member: link.position for member, link in self._links.items() if member in self.committee}
 
-    async def wait_for_change(self) -> None:
-        """Waits until a witness comes or goes, or a cosignature arrives."""
+    async def wait_until(self, reached: Callable[[], bool]) -> None:
+        """Waits until it holds; it is tried whenever a witness comes or goes."""
         async with self._changed:
-            await self._changed.wait()
+            await self._changed.wait_for(reached)
 
     async def witnessed(self, note: bytes) -> bytes:
         """The note with the cosignatures of a quorum of the committee; as it is while there is no committee.

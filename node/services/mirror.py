@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from consortium.errors import CheckpointError, ConsortiumError, ForkError, ProofError, StaleError
@@ -330,7 +330,7 @@ class Mirror:
                 yield self._steps[index]
                 index += 1
 
-    async def batches(self, start: int) -> AsyncIterator[Batch]:
+    async def batches(self, start: int) -> AsyncGenerator[Batch, None]:
         """Entries from `start` on, as they come; only a batch that reaches the checkpoint carries it; never ends.
 
         The first batch comes at once, without entries if there are none, so that the caller knows the checkpoint.

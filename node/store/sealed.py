@@ -29,8 +29,8 @@ _SEALED_COLUMNS = {"transcript": frozenset({"digest"})}  # its content is checke
 _PENDING = "node.store.sealed"
 _CHUNK = 1000
 _MEND = (
-    "Keep the folder as evidence and join again from a fresh one: a node that forgot what it voted or spent must not go"
-    " on."
+    "Keep a copy of the folder as evidence. A coordinator can be mended by `consortium ledger repair`; a member joins"
+    " again from a fresh folder: a node that forgot what it voted or spent must not go on."
 )
 
 

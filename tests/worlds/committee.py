@@ -47,9 +47,9 @@ class Desk:
 
     async def start(self) -> None:
         """Hears the witnesses, then sequences."""
-        self.down = asyncio.Event()
-        self.mirror = Mirror(self.store, self.genesis)
-        await self.mirror.load()
+        mirror = Mirror(self.store, self.genesis)
+        await mirror.load()
+        self.mirror, self.down = mirror, asyncio.Event()
         self.witnesses = Witnesses(self.mirror, self.store, self.signer)
         self.sequencer = Sequencer(self.mirror, self.signer, self.witnesses.witnessed)
         self.work = asyncio.create_task(self._run(self.sequencer))
@@ -121,7 +121,8 @@ class Seat:
 
     async def follow(self, start: int) -> AsyncIterator[Batch]:
         desk = self.desk().reached()
-        async for batch in until(desk.down, desk.mirror.batches(start)):
+        assert desk.sequencer is not None
+        async for batch in until(desk.down, desk.sequencer.follow(start)):
             yield self.shown(batch)
 
     async def _follow(self) -> None:
