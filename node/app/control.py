@@ -165,6 +165,15 @@ class NodeControl:
             ]
         }
 
+    async def close_rounds(self) -> Json:
+        state = self._mirror.state
+        own = {found.lineage for found in state.datasets.values() if found.member == self._me}
+        spends = [spend for lineage in sorted(own) for spend in await self._accounts.entries(lineage)]
+        open_rounds = [spend for spend in spends if not spend.finished and state.jobs[spend.job].ended()]
+        for spend in open_rounds:
+            await self._accounts.mark_finished(spend.job, spend.round)
+        return {"closed": len(open_rounds)}
+
     async def check_policy(self, policy: Path) -> Json:
         checked = self._engine.check(_read_policy(policy))
         return {

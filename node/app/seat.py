@@ -11,10 +11,9 @@ from consortium.errors import NotFoundError, RequestError
 from consortium.incentives.rules import postings_of
 from consortium.ledger.cosignature import quorum
 from consortium.ledger.entry import Draft
-from consortium.state import Job
 from node.app import views
 from node.coordinator.hub import Hub
-from node.coordinator.jobs import Jobs
+from node.coordinator.jobs import Jobs, find_job
 from node.coordinator.training import Training
 from node.ports import Clock, Invitations
 from node.services.author import Author
@@ -100,11 +99,11 @@ class Seat:
         return {"job": said.leaf.hex(), "index": said.index}
 
     async def abort_job(self, job: str) -> Json:
-        await self.jobs.abort(self._find(job).id)
+        await self.jobs.abort(find_job(self._mirror.state, job).id)
         return {"job": job, "state": "aborted"}
 
     async def settle(self, job: str, amount: str) -> Json:
-        found = self._find(job)
+        found = find_job(self._mirror.state, job)
         if found.scores is None:
             raise NotFoundError(
                 "The job has no scores to settle by.", where=job[:64], mend="Only finished training jobs are settled."
@@ -113,20 +112,10 @@ class Seat:
             raise RequestError("The amount is not a number of credits.", where="amount", mend="Give minor units.")
         postings = postings_of(self._mirror.state, found, int(amount))
         body = {
-            "job": job,
+            "job": found.id.hex(),
             "amount": str(int(amount)),
             "schedule_sha256": digest_of(self._mirror.state.charter["schedule"]),
             "postings": [posting.to_json() for posting in postings],
         }
-        await self._author.say(Draft("settlement", f"settlement/{job}", body))
+        await self._author.say(Draft("settlement", f"settlement/{found.id.hex()}", body))
         return views.settlement(found)
-
-    def _find(self, job: str) -> Job:
-        found = self._mirror.state.jobs.get(bytes.fromhex(job)) if _is_id(job) else None
-        if found is None:
-            raise NotFoundError("No job has this id.", where=job[:64], mend="List them: 'consortium job list'.")
-        return found
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)

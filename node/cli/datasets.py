@@ -77,6 +77,13 @@ def _show_catalogue(document: Json) -> None:
     )
 
 
+@dataset_app.command("close-rounds")
+def close_rounds(home: Home = HOME, as_json: AsJson = False) -> None:
+    """Close rounds that ended jobs left unfinished; a requester that left 8 gets no more. Their cost stays spent."""
+    document = control.ask(home, lambda node: node.close_rounds())
+    emit(document, lambda done: say(f"{done['closed']} unfinished rounds are closed."), as_json=as_json)
+
+
 def _show_budget(document: Json) -> None:
     table(
         "Privacy budgets (micro-rho of zCDP)",

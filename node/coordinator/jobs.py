@@ -15,7 +15,7 @@ from consortium.privacy.estimates import estimate
 from consortium.privacy.plan import Plan
 from consortium.privacy.secure_sum import SumSpec, Transcript, Words, decode_signed, minimum_threshold
 from consortium.privacy.secure_sum.words import vector_digest
-from consortium.state import Job
+from consortium.state import Job, State
 from node.coordinator.board import Board
 from node.coordinator.hub import Hub
 from node.coordinator.sum_run import SumRun
@@ -27,6 +27,7 @@ from node.services.author import Author, Said
 from node.services.mirror import Mirror
 
 STATISTIC_INPUT = bytes(32)
+ID_DIGITS_MIN = 12
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,10 @@ class Jobs:
 
     async def watch(self, job: str) -> AsyncIterator[Json]:
         """Progress documents until the last; see ControlService.watch_job."""
-        if self._board.last(job) is None:
-            await self._recall(job)
-        async for document in self._board.watch(job):
+        found = find_job(self._mirror.state, job)
+        if self._board.last(found.id.hex()) is None:
+            await self._recall(found)
+        async for document in self._board.watch(found.id.hex()):
             yield document
 
     def state_of(self, job: Job) -> str:
@@ -171,10 +173,7 @@ class Jobs:
             return "running"
         return "refused" if job.abort.body["reason"] == "refused" else "aborted"
 
-    async def _recall(self, job: str) -> None:
-        found = self._mirror.state.jobs.get(bytes.fromhex(job)) if len(job) == 64 else None
-        if found is None:
-            raise NotFoundError("No job has this id.", where=job[:64], mend="List them: 'consortium job list'.")
+    async def _recall(self, found: Job) -> None:
         answer = await self._answers.get(found.id)
         result = parse(answer) if answer is not None else None
         reason = found.abort.body["reason"] if found.abort else ""
@@ -356,6 +355,20 @@ class Jobs:
             return None
         finally:
             del self._heard.calls[call, member]
+
+
+def find_job(state: State, text: str) -> Job:
+    """The job of an id, or of a beginning of at least 12 hex digits that only one job has.
+
+    Raises:
+        NotFoundError: there is none, or more than one.
+    """
+    found = [job for job in state.jobs.values() if len(text) >= ID_DIGITS_MIN and job.id.hex().startswith(text)]
+    if len(found) != 1:
+        raise NotFoundError(
+            "No job has this id.", where=text[:64], mend="List them: 'consortium job list'; 12 digits are enough."
+        )
+    return found[0]
 
 
 async def record_sum(

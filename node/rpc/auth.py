@@ -37,6 +37,7 @@ _SERVICES: Mapping[str, tuple[Rule, tuple[str, ...]]] = {
             *("Status", "Pause", "Resume", "Invite", "ListMembers", "AcceptMember", "OfferDataset", "ListDatasets"),
             *(
                 "ShowBudget",
+                "CloseRounds",
                 "CheckPolicy",
                 "SeatCommittee",
                 "CatalogueApp",

@@ -77,6 +77,9 @@ class ControlClient:
     async def list_datasets(self) -> Json:
         return await self._answer(self._stub().ListDatasets(pb.ListDatasetsRequest(), timeout=CALL_TIMEOUT_S))
 
+    async def close_rounds(self) -> Json:
+        return await self._answer(self._stub().CloseRounds(pb.CloseRoundsRequest(), timeout=CALL_TIMEOUT_S))
+
     async def show_budget(self) -> Json:
         return await self._answer(self._stub().ShowBudget(pb.ShowBudgetRequest(), timeout=CALL_TIMEOUT_S))
 

@@ -192,6 +192,9 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def ListDatasets(self, request: control_pb2.ListDatasetsRequest, context: Any) -> control_pb2.Document:
         return convert.document_to_message(await self._control.list_datasets())
 
+    async def CloseRounds(self, request: control_pb2.CloseRoundsRequest, context: Any) -> control_pb2.Document:
+        return convert.document_to_message(await self._control.close_rounds())
+
     async def ShowBudget(self, request: control_pb2.ShowBudgetRequest, context: Any) -> control_pb2.Document:
         return convert.document_to_message(await self._control.show_budget())
 

@@ -293,6 +293,10 @@ class ControlService(Protocol):
         [{job, round, rho_micro}]}]} of this node's own datasets."""
         ...
 
+    async def close_rounds(self) -> Json:
+        """{closed: n}: rounds left unfinished no longer count against their requester; what they cost stays spent."""
+        ...
+
     async def check_policy(self, policy: Path) -> Json:
         """{policy_sha256, clauses: [{id, reason}]}"""
         ...

@@ -55,7 +55,9 @@ def _reserve(connection: Connection, wanted: Reservation, cap_rho_micro: int, un
     place = f"account {wanted.lineage}, round {wanted.round}"
     if _unfinished(connection, wanted.requester) >= unfinished_max:
         raise BudgetError(
-            "The requester has too many unfinished rounds.", where=place, mend="Finish or abort the running jobs first."
+            "The requester has too many unfinished rounds.",
+            where=place,
+            mend="The data's steward can close rounds of ended jobs: 'consortium dataset close-rounds'.",
         )
     spent = _spent(connection, wanted.lineage)
     if wanted.rho_micro is not None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protos/v1/control.proto\x12\rconsortium.v1\"\x18\n\x08\x44ocument\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"\x0f\n\rStatusRequest\"\x0e\n\x0cPauseRequest\"\x0f\n\rResumeRequest\"8\n\rInviteRequest\x12\x12\n\nlegal_name\x18\x01 \x01(\t\x12\x13\n\x0bvalid_hours\x18\x02 \x01(\r\"\x14\n\x12ListMembersRequest\"*\n\x13\x41\x63\x63\x65ptMemberRequest\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\"s\n\x13OfferDatasetRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65scriptor_path\x18\x02 \x01(\t\x12\x13\n\x0bpolicy_path\x18\x03 \x01(\t\x12\x11\n\trho_micro\x18\x04 \x01(\x04\x12\r\n\x05\x64\x65lta\x18\x05 \x01(\t\"\x15\n\x13ListDatasetsRequest\"\x13\n\x11ShowBudgetRequest\")\n\x12\x43heckPolicyRequest\x12\x13\n\x0bpolicy_path\x18\x01 \x01(\t\"\'\n\x14SeatCommitteeRequest\x12\x0f\n\x07members\x18\x01 \x03(\t\"0\n\x13\x43\x61talogueAppRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x66\x61\x62\x18\x02 \x01(\x0c\"#\n\x11\x41pproveAppRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\" \n\x11\x45xplainJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\"\x1f\n\x10SubmitJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\"\x1e\n\x0fWatchJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\x1e\n\x0f\x41\x62ortJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\x11\n\x0fListJobsRequest\"%\n\x13\x45xportLedgerRequest\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\"%\n\x15SaveCheckpointRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"2\n\x12ListEntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\"\x14\n\x12ShowCreditsRequest\",\n\rSettleRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\t\"4\n\x0eProposeRequest\x12\x0e\n\x06\x63hange\x18\x01 \x01(\x0c\x12\x12\n\nfrom_index\x18\x02 \x01(\x04\"/\n\x0bVoteRequest\x12\x10\n\x08proposal\x18\x01 \x01(\t\x12\x0e\n\x06\x63hoice\x18\x02 \x01(\t\"\x16\n\x14ListProposalsRequest\"\x12\n\x10RotateKeyRequest\"\x1e\n\x0c\x45raseRequest\x12\x0e\n\x06member\x18\x01 \x01(\t2\xe1\x0f\n\x07\x43ontrol\x12?\n\x06Status\x12\x1c.consortium.v1.StatusRequest\x1a\x17.consortium.v1.Document\x12=\n\x05Pause\x12\x1b.consortium.v1.PauseRequest\x1a\x17.consortium.v1.Document\x12?\n\x06Resume\x12\x1c.consortium.v1.ResumeRequest\x1a\x17.consortium.v1.Document\x12?\n\x06Invite\x12\x1c.consortium.v1.InviteRequest\x1a\x17.consortium.v1.Document\x12I\n\x0bListMembers\x12!.consortium.v1.ListMembersRequest\x1a\x17.consortium.v1.Document\x12K\n\x0c\x41\x63\x63\x65ptMember\x12\".consortium.v1.AcceptMemberRequest\x1a\x17.consortium.v1.Document\x12K\n\x0cOfferDataset\x12\".consortium.v1.OfferDatasetRequest\x1a\x17.consortium.v1.Document\x12K\n\x0cListDatasets\x12\".consortium.v1.ListDatasetsRequest\x1a\x17.consortium.v1.Document\x12G\n\nShowBudget\x12 .consortium.v1.ShowBudgetRequest\x1a\x17.consortium.v1.Document\x12I\n\x0b\x43heckPolicy\x12!.consortium.v1.CheckPolicyRequest\x1a\x17.consortium.v1.Document\x12M\n\rSeatCommittee\x12#.consortium.v1.SeatCommitteeRequest\x1a\x17.consortium.v1.Document\x12K\n\x0c\x43\x61talogueApp\x12\".consortium.v1.CatalogueAppRequest\x1a\x17.consortium.v1.Document\x12G\n\nApproveApp\x12 .consortium.v1.ApproveAppRequest\x1a\x17.consortium.v1.Document\x12G\n\nExplainJob\x12 .consortium.v1.ExplainJobRequest\x1a\x17.consortium.v1.Document\x12\x45\n\tSubmitJob\x12\x1f.consortium.v1.SubmitJobRequest\x1a\x17.consortium.v1.Document\x12\x45\n\x08WatchJob\x12\x1e.consortium.v1.WatchJobRequest\x1a\x17.consortium.v1.Document0\x01\x12\x43\n\x08\x41\x62ortJob\x12\x1e.consortium.v1.AbortJobRequest\x1a\x17.consortium.v1.Document\x12\x43\n\x08ListJobs\x12\x1e.consortium.v1.ListJobsRequest\x1a\x17.consortium.v1.Document\x12K\n\x0c\x45xportLedger\x12\".consortium.v1.ExportLedgerRequest\x1a\x17.consortium.v1.Document\x12O\n\x0eSaveCheckpoint\x12$.consortium.v1.SaveCheckpointRequest\x1a\x17.consortium.v1.Document\x12I\n\x0bListEntries\x12!.consortium.v1.ListEntriesRequest\x1a\x17.consortium.v1.Document\x12I\n\x0bShowCredits\x12!.consortium.v1.ShowCreditsRequest\x1a\x17.consortium.v1.Document\x12?\n\x06Settle\x12\x1c.consortium.v1.SettleRequest\x1a\x17.consortium.v1.Document\x12\x41\n\x07Propose\x12\x1d.consortium.v1.ProposeRequest\x1a\x17.consortium.v1.Document\x12;\n\x04Vote\x12\x1a.consortium.v1.VoteRequest\x1a\x17.consortium.v1.Document\x12M\n\rListProposals\x12#.consortium.v1.ListProposalsRequest\x1a\x17.consortium.v1.Document\x12\x45\n\tRotateKey\x12\x1f.consortium.v1.RotateKeyRequest\x1a\x17.consortium.v1.Document\x12=\n\x05\x45rase\x12\x1b.consortium.v1.EraseRequest\x1a\x17.consortium.v1.Documentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protos/v1/control.proto\x12\rconsortium.v1\"\x18\n\x08\x44ocument\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"\x0f\n\rStatusRequest\"\x0e\n\x0cPauseRequest\"\x0f\n\rResumeRequest\"8\n\rInviteRequest\x12\x12\n\nlegal_name\x18\x01 \x01(\t\x12\x13\n\x0bvalid_hours\x18\x02 \x01(\r\"\x14\n\x12ListMembersRequest\"*\n\x13\x41\x63\x63\x65ptMemberRequest\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\"s\n\x13OfferDatasetRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65scriptor_path\x18\x02 \x01(\t\x12\x13\n\x0bpolicy_path\x18\x03 \x01(\t\x12\x11\n\trho_micro\x18\x04 \x01(\x04\x12\r\n\x05\x64\x65lta\x18\x05 \x01(\t\"\x15\n\x13ListDatasetsRequest\"\x13\n\x11ShowBudgetRequest\"\x14\n\x12\x43loseRoundsRequest\")\n\x12\x43heckPolicyRequest\x12\x13\n\x0bpolicy_path\x18\x01 \x01(\t\"\'\n\x14SeatCommitteeRequest\x12\x0f\n\x07members\x18\x01 \x03(\t\"0\n\x13\x43\x61talogueAppRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x66\x61\x62\x18\x02 \x01(\x0c\"#\n\x11\x41pproveAppRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\" \n\x11\x45xplainJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\"\x1f\n\x10SubmitJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\"\x1e\n\x0fWatchJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\x1e\n\x0f\x41\x62ortJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\x11\n\x0fListJobsRequest\"%\n\x13\x45xportLedgerRequest\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\"%\n\x15SaveCheckpointRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"2\n\x12ListEntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\"\x14\n\x12ShowCreditsRequest\",\n\rSettleRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\t\"4\n\x0eProposeRequest\x12\x0e\n\x06\x63hange\x18\x01 \x01(\x0c\x12\x12\n\nfrom_index\x18\x02 \x01(\x04\"/\n\x0bVoteRequest\x12\x10\n\x08proposal\x18\x01 \x01(\t\x12\x0e\n\x06\x63hoice\x18\x02 \x01(\t\"\x16\n\x14ListProposalsRequest\"\x12\n\x10RotateKeyRequest\"\x1e\n\x0c\x45raseRequest\x12\x0e\n\x06member\x18\x01 \x01(\t2\xac\x10\n\x07\x43ontrol\x12?\n\x06Status\x12\x1c.consortium.v1.StatusRequest\x1a\x17.consortium.v1.Document\x12=\n\x05Pause\x12\x1b.consortium.v1.PauseRequest\x1a\x17.consortium.v1.Document\x12?\n\x06Resume\x12\x1c.consortium.v1.ResumeRequest\x1a\x17.consortium.v1.Document\x12?\n\x06Invite\x12\x1c.consortium.v1.InviteRequest\x1a\x17.consortium.v1.Document\x12I\n\x0bListMembers\x12!.consortium.v1.ListMembersRequest\x1a\x17.consortium.v1.Document\x12K\n\x0c\x41\x63\x63\x65ptMember\x12\".consortium.v1.AcceptMemberRequest\x1a\x17.consortium.v1.Document\x12K\n\x0cOfferDataset\x12\".consortium.v1.OfferDatasetRequest\x1a\x17.consortium.v1.Document\x12K\n\x0cListDatasets\x12\".consortium.v1.ListDatasetsRequest\x1a\x17.consortium.v1.Document\x12G\n\nShowBudget\x12 .consortium.v1.ShowBudgetRequest\x1a\x17.consortium.v1.Document\x12I\n\x0b\x43loseRounds\x12!.consortium.v1.CloseRoundsRequest\x1a\x17.consortium.v1.Document\x12I\n\x0b\x43heckPolicy\x12!.consortium.v1.CheckPolicyRequest\x1a\x17.consortium.v1.Document\x12M\n\rSeatCommittee\x12#.consortium.v1.SeatCommitteeRequest\x1a\x17.consortium.v1.Document\x12K\n\x0c\x43\x61talogueApp\x12\".consortium.v1.CatalogueAppRequest\x1a\x17.consortium.v1.Document\x12G\n\nApproveApp\x12 .consortium.v1.ApproveAppRequest\x1a\x17.consortium.v1.Document\x12G\n\nExplainJob\x12 .consortium.v1.ExplainJobRequest\x1a\x17.consortium.v1.Document\x12\x45\n\tSubmitJob\x12\x1f.consortium.v1.SubmitJobRequest\x1a\x17.consortium.v1.Document\x12\x45\n\x08WatchJob\x12\x1e.consortium.v1.WatchJobRequest\x1a\x17.consortium.v1.Document0\x01\x12\x43\n\x08\x41\x62ortJob\x12\x1e.consortium.v1.AbortJobRequest\x1a\x17.consortium.v1.Document\x12\x43\n\x08ListJobs\x12\x1e.consortium.v1.ListJobsRequest\x1a\x17.consortium.v1.Document\x12K\n\x0c\x45xportLedger\x12\".consortium.v1.ExportLedgerRequest\x1a\x17.consortium.v1.Document\x12O\n\x0eSaveCheckpoint\x12$.consortium.v1.SaveCheckpointRequest\x1a\x17.consortium.v1.Document\x12I\n\x0bListEntries\x12!.consortium.v1.ListEntriesRequest\x1a\x17.consortium.v1.Document\x12I\n\x0bShowCredits\x12!.consortium.v1.ShowCreditsRequest\x1a\x17.consortium.v1.Document\x12?\n\x06Settle\x12\x1c.consortium.v1.SettleRequest\x1a\x17.consortium.v1.Document\x12\x41\n\x07Propose\x12\x1d.consortium.v1.ProposeRequest\x1a\x17.consortium.v1.Document\x12;\n\x04Vote\x12\x1a.consortium.v1.VoteRequest\x1a\x17.consortium.v1.Document\x12M\n\rListProposals\x12#.consortium.v1.ListProposalsRequest\x1a\x17.consortium.v1.Document\x12\x45\n\tRotateKey\x12\x1f.consortium.v1.RotateKeyRequest\x1a\x17.consortium.v1.Document\x12=\n\x05\x45rase\x12\x1b.consortium.v1.EraseRequest\x1a\x17.consortium.v1.Documentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,44 +51,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDATASETSREQUEST']._serialized_end=380
   _globals['_SHOWBUDGETREQUEST']._serialized_start=382
   _globals['_SHOWBUDGETREQUEST']._serialized_end=401
-  _globals['_CHECKPOLICYREQUEST']._serialized_start=403
-  _globals['_CHECKPOLICYREQUEST']._serialized_end=444
-  _globals['_SEATCOMMITTEEREQUEST']._serialized_start=446
-  _globals['_SEATCOMMITTEEREQUEST']._serialized_end=485
-  _globals['_CATALOGUEAPPREQUEST']._serialized_start=487
-  _globals['_CATALOGUEAPPREQUEST']._serialized_end=535
-  _globals['_APPROVEAPPREQUEST']._serialized_start=537
-  _globals['_APPROVEAPPREQUEST']._serialized_end=572
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=574
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=606
-  _globals['_SUBMITJOBREQUEST']._serialized_start=608
-  _globals['_SUBMITJOBREQUEST']._serialized_end=639
-  _globals['_WATCHJOBREQUEST']._serialized_start=641
-  _globals['_WATCHJOBREQUEST']._serialized_end=671
-  _globals['_ABORTJOBREQUEST']._serialized_start=673
-  _globals['_ABORTJOBREQUEST']._serialized_end=703
-  _globals['_LISTJOBSREQUEST']._serialized_start=705
-  _globals['_LISTJOBSREQUEST']._serialized_end=722
-  _globals['_EXPORTLEDGERREQUEST']._serialized_start=724
-  _globals['_EXPORTLEDGERREQUEST']._serialized_end=761
-  _globals['_SAVECHECKPOINTREQUEST']._serialized_start=763
-  _globals['_SAVECHECKPOINTREQUEST']._serialized_end=800
-  _globals['_LISTENTRIESREQUEST']._serialized_start=802
-  _globals['_LISTENTRIESREQUEST']._serialized_end=852
-  _globals['_SHOWCREDITSREQUEST']._serialized_start=854
-  _globals['_SHOWCREDITSREQUEST']._serialized_end=874
-  _globals['_SETTLEREQUEST']._serialized_start=876
-  _globals['_SETTLEREQUEST']._serialized_end=920
-  _globals['_PROPOSEREQUEST']._serialized_start=922
-  _globals['_PROPOSEREQUEST']._serialized_end=974
-  _globals['_VOTEREQUEST']._serialized_start=976
-  _globals['_VOTEREQUEST']._serialized_end=1023
-  _globals['_LISTPROPOSALSREQUEST']._serialized_start=1025
-  _globals['_LISTPROPOSALSREQUEST']._serialized_end=1047
-  _globals['_ROTATEKEYREQUEST']._serialized_start=1049
-  _globals['_ROTATEKEYREQUEST']._serialized_end=1067
-  _globals['_ERASEREQUEST']._serialized_start=1069
-  _globals['_ERASEREQUEST']._serialized_end=1099
-  _globals['_CONTROL']._serialized_start=1102
-  _globals['_CONTROL']._serialized_end=3119
+  _globals['_CLOSEROUNDSREQUEST']._serialized_start=403
+  _globals['_CLOSEROUNDSREQUEST']._serialized_end=423
+  _globals['_CHECKPOLICYREQUEST']._serialized_start=425
+  _globals['_CHECKPOLICYREQUEST']._serialized_end=466
+  _globals['_SEATCOMMITTEEREQUEST']._serialized_start=468
+  _globals['_SEATCOMMITTEEREQUEST']._serialized_end=507
+  _globals['_CATALOGUEAPPREQUEST']._serialized_start=509
+  _globals['_CATALOGUEAPPREQUEST']._serialized_end=557
+  _globals['_APPROVEAPPREQUEST']._serialized_start=559
+  _globals['_APPROVEAPPREQUEST']._serialized_end=594
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=596
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=628
+  _globals['_SUBMITJOBREQUEST']._serialized_start=630
+  _globals['_SUBMITJOBREQUEST']._serialized_end=661
+  _globals['_WATCHJOBREQUEST']._serialized_start=663
+  _globals['_WATCHJOBREQUEST']._serialized_end=693
+  _globals['_ABORTJOBREQUEST']._serialized_start=695
+  _globals['_ABORTJOBREQUEST']._serialized_end=725
+  _globals['_LISTJOBSREQUEST']._serialized_start=727
+  _globals['_LISTJOBSREQUEST']._serialized_end=744
+  _globals['_EXPORTLEDGERREQUEST']._serialized_start=746
+  _globals['_EXPORTLEDGERREQUEST']._serialized_end=783
+  _globals['_SAVECHECKPOINTREQUEST']._serialized_start=785
+  _globals['_SAVECHECKPOINTREQUEST']._serialized_end=822
+  _globals['_LISTENTRIESREQUEST']._serialized_start=824
+  _globals['_LISTENTRIESREQUEST']._serialized_end=874
+  _globals['_SHOWCREDITSREQUEST']._serialized_start=876
+  _globals['_SHOWCREDITSREQUEST']._serialized_end=896
+  _globals['_SETTLEREQUEST']._serialized_start=898
+  _globals['_SETTLEREQUEST']._serialized_end=942
+  _globals['_PROPOSEREQUEST']._serialized_start=944
+  _globals['_PROPOSEREQUEST']._serialized_end=996
+  _globals['_VOTEREQUEST']._serialized_start=998
+  _globals['_VOTEREQUEST']._serialized_end=1045
+  _globals['_LISTPROPOSALSREQUEST']._serialized_start=1047
+  _globals['_LISTPROPOSALSREQUEST']._serialized_end=1069
+  _globals['_ROTATEKEYREQUEST']._serialized_start=1071
+  _globals['_ROTATEKEYREQUEST']._serialized_end=1089
+  _globals['_ERASEREQUEST']._serialized_start=1091
+  _globals['_ERASEREQUEST']._serialized_end=1121
+  _globals['_CONTROL']._serialized_start=1124
+  _globals['_CONTROL']._serialized_end=3216
 # @@protoc_insertion_point(module_scope)

@@ -200,6 +200,21 @@ class ShowBudgetRequest(_message.Message):
 Global___ShowBudgetRequest: _TypeAlias = ShowBudgetRequest  # noqa: Y015
 
 @_typing.final
+class CloseRoundsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseRoundsRequest: _TypeAlias = CloseRoundsRequest  # noqa: Y015
+
+@_typing.final
 class CheckPolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -81,6 +81,11 @@ class ControlStub:
                 request_serializer=protos_dot_v1_dot_control__pb2.ShowBudgetRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_control__pb2.Document.FromString,
                 _registered_method=True)
+        self.CloseRounds = channel.unary_unary(
+                '/consortium.v1.Control/CloseRounds',
+                request_serializer=protos_dot_v1_dot_control__pb2.CloseRoundsRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_control__pb2.Document.FromString,
+                _registered_method=True)
         self.CheckPolicy = channel.unary_unary(
                 '/consortium.v1.Control/CheckPolicy',
                 request_serializer=protos_dot_v1_dot_control__pb2.CheckPolicyRequest.SerializeToString,
@@ -232,6 +237,12 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ShowBudget(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseRounds(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -397,6 +408,11 @@ def add_ControlServicer_to_server(servicer, server):
             'ShowBudget': grpc.unary_unary_rpc_method_handler(
                     servicer.ShowBudget,
                     request_deserializer=protos_dot_v1_dot_control__pb2.ShowBudgetRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_control__pb2.Document.SerializeToString,
+            ),
+            'CloseRounds': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseRounds,
+                    request_deserializer=protos_dot_v1_dot_control__pb2.CloseRoundsRequest.FromString,
                     response_serializer=protos_dot_v1_dot_control__pb2.Document.SerializeToString,
             ),
             'CheckPolicy': grpc.unary_unary_rpc_method_handler(
@@ -739,6 +755,33 @@ class Control:
             target,
             '/consortium.v1.Control/ShowBudget',
             protos_dot_v1_dot_control__pb2.ShowBudgetRequest.SerializeToString,
+            protos_dot_v1_dot_control__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseRounds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consortium.v1.Control/CloseRounds',
+            protos_dot_v1_dot_control__pb2.CloseRoundsRequest.SerializeToString,
             protos_dot_v1_dot_control__pb2.Document.FromString,
             options,
             channel_credentials,

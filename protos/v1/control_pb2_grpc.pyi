@@ -44,6 +44,7 @@ class ControlStub:
     OfferDataset: _grpc.UnaryUnaryMultiCallable[_control_pb2.OfferDatasetRequest, _control_pb2.Document]
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListDatasetsRequest, _control_pb2.Document]
     ShowBudget: _grpc.UnaryUnaryMultiCallable[_control_pb2.ShowBudgetRequest, _control_pb2.Document]
+    CloseRounds: _grpc.UnaryUnaryMultiCallable[_control_pb2.CloseRoundsRequest, _control_pb2.Document]
     CheckPolicy: _grpc.UnaryUnaryMultiCallable[_control_pb2.CheckPolicyRequest, _control_pb2.Document]
     SeatCommittee: _grpc.UnaryUnaryMultiCallable[_control_pb2.SeatCommitteeRequest, _control_pb2.Document]
     CatalogueApp: _grpc.UnaryUnaryMultiCallable[_control_pb2.CatalogueAppRequest, _control_pb2.Document]
@@ -80,6 +81,7 @@ class ControlAsyncStub(ControlStub):
     OfferDataset: _aio.UnaryUnaryMultiCallable[_control_pb2.OfferDatasetRequest, _control_pb2.Document]  # type: ignore[assignment]
     ListDatasets: _aio.UnaryUnaryMultiCallable[_control_pb2.ListDatasetsRequest, _control_pb2.Document]  # type: ignore[assignment]
     ShowBudget: _aio.UnaryUnaryMultiCallable[_control_pb2.ShowBudgetRequest, _control_pb2.Document]  # type: ignore[assignment]
+    CloseRounds: _aio.UnaryUnaryMultiCallable[_control_pb2.CloseRoundsRequest, _control_pb2.Document]  # type: ignore[assignment]
     CheckPolicy: _aio.UnaryUnaryMultiCallable[_control_pb2.CheckPolicyRequest, _control_pb2.Document]  # type: ignore[assignment]
     SeatCommittee: _aio.UnaryUnaryMultiCallable[_control_pb2.SeatCommitteeRequest, _control_pb2.Document]  # type: ignore[assignment]
     CatalogueApp: _aio.UnaryUnaryMultiCallable[_control_pb2.CatalogueAppRequest, _control_pb2.Document]  # type: ignore[assignment]
@@ -165,6 +167,13 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     def ShowBudget(
         self,
         request: _control_pb2.ShowBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Document, _abc.Awaitable[_control_pb2.Document]]: ...
+
+    @_abc_1.abstractmethod
+    def CloseRounds(
+        self,
+        request: _control_pb2.CloseRoundsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.Document, _abc.Awaitable[_control_pb2.Document]]: ...
 

@@ -43,6 +43,7 @@ CALLS: list[tuple[str, tuple[Any, ...]]] = [
     ("offer_dataset", (Path("/d.csv"), Path("/d.json"), Path("/d.cedar"), 500_000, "1e-6")),
     ("list_datasets", ()),
     ("show_budget", ()),
+    ("close_rounds", ()),
     ("check_policy", (Path("/d.cedar"),)),
     ("seat_committee", (["a", "b"],)),
     ("catalogue_app", ("power", b"fab")),
