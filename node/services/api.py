@@ -253,8 +253,8 @@ class ControlService(Protocol):
 
     async def status(self) -> Json:
         """{consortium, genesis, legal_name, member, fingerprint, role: coordinator|member, version, paused, connected,
-        alarm: null or {text, evidence (path), proved}, ledger: {size, root}, members: n, jobs: {open, done, refused}}; the coordinator adds
-        attending: [member hex]."""
+        alarm: null or {text, evidence (path), proved}, ledger: {size, root}, members: n, jobs: {open, done, refused}};
+        the coordinator adds attending: [member hex]."""
         ...
 
     async def pause(self) -> Json:
