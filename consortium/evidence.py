@@ -106,16 +106,15 @@ def disorder(key: NoteKey, note: bytes, tree: Tree, index: int, entry: Entry, ke
     public_key = next((found for found in keys if key_id(found) == entry.frame.key_id), b"")
     if not index < head.size <= min(tree.size, LEAVES_MAX) or tree.root(head.size) != head.root:
         return None
-    data = entry.frame.data
-    if entry.head.size > index or tree.root(entry.head.size) != entry.head.root:
-        size = min(entry.head.size, index)
-        proofs = tuple(tree.consistency_proof(size, head.size)), tuple(tree.inclusion_proof(index, head.size))
-        return Evidence("other-history", (note,), tree.root(size), proofs, data, index, public_key)
-    leaves = tree.leaves()[: head.size * HASH_BYTES]
-    return Evidence("withheld-entry", (note,), entry=data, index=index, public_key=public_key, leaves=leaves)
+    data, leaves = entry.frame.data, tree.leaves()[: head.size * HASH_BYTES]
+    if entry.prev != NO_PREVIOUS and entry.prev not in _hashes(leaves)[:index]:
+        return Evidence("withheld-entry", (note,), entry=data, index=index, public_key=public_key, leaves=leaves)
+    size = min(entry.head.size, index)
+    proofs = tuple(tree.consistency_proof(size, head.size)), tuple(tree.inclusion_proof(index, head.size))
+    return Evidence("other-history", (note,), tree.root(size), proofs, data, index, public_key)
 
 
-def testimony(*notes: bytes) -> Evidence:
+def unproved(*notes: bytes) -> Evidence:
     """What only the member's word shows, with the notes that belong to it."""
     return Evidence("testimony", tuple(note for note in notes if note))
 
@@ -191,7 +190,7 @@ def _check_two_views(evidence: Evidence, key: NoteKey, _consortium: bytes) -> st
 
 def _check_withheld(evidence: Evidence, key: NoteKey, consortium: bytes) -> str:
     head, entry = _opened(evidence.notes[0], key), _accuser(evidence, consortium)
-    hashes = [evidence.leaves[at : at + HASH_BYTES] for at in range(0, len(evidence.leaves), HASH_BYTES)]
+    hashes = _hashes(evidence.leaves)
     if len(hashes) != head.size or Frontier().extend(hashes).root() != head.root:
         raise ProofError("The leaf hashes are not those that the checkpoint covers.")
     if not 0 <= evidence.index < head.size or hashes[evidence.index] != entry.leaf:
@@ -282,6 +281,10 @@ def _evidence(document: Mapping[str, Json]) -> Evidence:
         public_key=bytes.fromhex(document["public_key"]),
         leaves=_bytes(document["leaves"]),
     )
+
+
+def _hashes(leaves: bytes) -> list[bytes]:
+    return [leaves[at : at + HASH_BYTES] for at in range(0, len(leaves), HASH_BYTES)]
 
 
 def _base64(data: bytes) -> str:

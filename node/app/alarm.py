@@ -13,7 +13,7 @@ from pathlib import Path
 
 from consortium.encoding import Json
 from consortium.errors import CheckpointError, ConsortiumError, ForkError, ProofError
-from consortium.evidence import Evidence, testimony, two_views, verify_evidence, write_evidence
+from consortium.evidence import Evidence, two_views, unproved, verify_evidence, write_evidence
 from consortium.keys import Signer
 from consortium.ledger.checkpoint import open_checkpoint
 from consortium.ledger.merkle import leaf_hash
@@ -85,7 +85,7 @@ class Alarm:
         stopped = self._mirror.stopped
         assert stopped is not None
         held = (await self._mirror.position()).checkpoint
-        evidence = stopped.evidence or await self._gathered(stopped, held) or testimony(held, *self._signed(stopped))
+        evidence = stopped.evidence or await self._gathered(stopped, held) or unproved(held, *self._signed(stopped))
         text = f"{error.what} {error.where}".strip()
         return await asyncio.to_thread(self._write, write_evidence(evidence, text, self._genesis, self._signer))
 
