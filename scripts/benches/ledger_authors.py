@@ -12,6 +12,7 @@ from typing import Any
 
 from consortium.encoding import Json
 from consortium.ledger.checkpoint import parse_checkpoint, parse_note
+from consortium.ledger.cosignature import cosigners, quorum, witness_name
 from consortium.ledger.merkle import EMPTY_ROOT
 from node.config import MIB
 from node.rpc.channels import ClientTls, cancel, member_channel
@@ -49,7 +50,8 @@ class Load:
 async def append_for(world: World, authors: Sequence[Party], seconds: float) -> Load:
     """Lets authors append for a while, after a warm-up that does not count.
 
-    An author signs its next entry when the last one was acknowledged, and states that checkpoint as its head.
+    An author signs its next entry when the last one was acknowledged, and states that checkpoint as its head. The
+    quorum's cosignatures on each author's last checkpoint are verified at the end.
     """
     begin = time.perf_counter() + WARM_UP_S
     end = begin + seconds
@@ -58,7 +60,7 @@ async def append_for(world: World, authors: Sequence[Party], seconds: float) -> 
 
     async def write(party: Party, call: Any) -> None:
         nonlocal appends
-        note = None
+        note = b""
         while (sent := time.perf_counter()) < end:
             frame = party.pay(world.genesis, world.job, _head(note))
             await call.write(ledger_pb2.AppendRequest(frame=frame))
@@ -68,6 +70,7 @@ async def append_for(world: World, authors: Sequence[Party], seconds: float) -> 
             appends += 1
             if sent >= begin and answered <= end:
                 latencies.append((answered - sent) * 1e3)
+        _check_quorum(world, note)
 
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         for party in authors:
@@ -81,8 +84,17 @@ async def append_for(world: World, authors: Sequence[Party], seconds: float) -> 
 
 
 @functools.lru_cache(maxsize=16)
-def _head(note: bytes | None) -> Json:
-    if note is None:
+def _head(note: bytes) -> Json:
+    if not note:
         return {"root": EMPTY_ROOT.hex(), "size": 0}
     checkpoint = parse_checkpoint(parse_note(note).text)
     return {"root": checkpoint.root.hex(), "size": checkpoint.size}
+
+
+def _check_quorum(world: World, note: bytes) -> None:
+    opened = parse_note(note)
+    origin = parse_checkpoint(opened.text).origin
+    authors = [party.author for party in world.witnesses]
+    names = {witness_name(origin, author.key_id): (author.key_id, author.public_key) for author in authors}
+    needed = quorum(len(names)) if names else 0
+    assert len(cosigners(opened, names)) >= needed, "an append was acknowledged without its quorum"

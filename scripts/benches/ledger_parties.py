@@ -47,11 +47,11 @@ GROUP = 100  # entries under one checkpoint where no network decides it
 
 @dataclass(frozen=True)
 class Party:
-    """A member: its folder, what it signs entries with, and the SHA-256 of its TLS key."""
+    """A member: its folder, what it signs entries with, and the body of its enrolment."""
 
     home: NodeHome
     author: Author
-    tls_sha256: bytes
+    enrolment: Json
     _rounds: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -180,23 +180,16 @@ def make_party(path: Path, office: NodeHome, addresses: Addresses) -> Party:
             addresses=addresses,
         )
     )
-    return Party(home, Author(signer.seed), tls.spki_sha256)
+    enrolment = {
+        **documents.enrolment(signer, path.name, "small"),
+        "tls_key_sha256": tls.spki_sha256.hex(),
+    }
+    return Party(home, Author(signer.seed), enrolment)
 
 
 async def _admit(world: World, log: Log, parties: Sequence[Party]) -> None:
     head = log.head
-    enrolments = [
-        party.author.write(
-            "enrolment",
-            {
-                **documents.enrolment(party.author, party.home.path.name, "small"),
-                "tls_key_sha256": party.tls_sha256.hex(),
-            },
-            world.genesis,
-            head,
-        )
-        for party in parties
-    ]
+    enrolments = [party.author.write("enrolment", party.enrolment, world.genesis, head) for party in parties]
     await log.add(enrolments)
     admissions = [
         {"member": party.id, "enrolment": leaf_hash(frame).hex()}
