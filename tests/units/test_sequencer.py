@@ -80,6 +80,26 @@ async def test_entries_that_wait_together_share_one_checkpoint() -> None:
         assert store.frames == world.ledger.frames
 
 
+async def test_a_group_waits_for_as_many_authors_as_were_just_answered() -> None:
+    world, store = World().found().join().offer(), MemoryStore()
+    earlier, (first, *later) = world.ledger.frames[1:9], world.ledger.frames[9:]
+    async with sequencing(store, world) as (sequencer, _):
+        await asyncio.gather(*(sequencer.append(None, frame) for frame in earlier))
+        soonest = asyncio.create_task(sequencer.append(None, first))
+        await asyncio.sleep(0.005)
+        await asyncio.gather(soonest, *(sequencer.append(None, frame) for frame in later))
+        assert len(store.notes) == 3
+
+
+async def test_an_author_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.coordinator.sequencer.GATHER_S", 3600.0)
+    world, store = World().found().join(), MemoryStore()
+    async with sequencing(store, world) as (sequencer, _), asyncio.timeout(20):
+        for frame in world.ledger.frames[1:]:
+            await sequencer.append(None, frame)
+        assert len(store.notes) == len(world.ledger.frames)
+
+
 async def test_the_same_bytes_again_get_the_same_index() -> None:
     """Fails without `_stands`: a retry after a lost answer would be refused as a replay."""
     world, store = World().found().join(), MemoryStore()

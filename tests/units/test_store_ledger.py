@@ -58,6 +58,17 @@ async def test_what_was_appended_is_there_after_reopening(place: Place) -> None:
         assert await ledger.leaf_hashes() == [leaf_hash(frame) for frame in FRAMES[:5]]
 
 
+async def test_entries_just_appended_are_read_as_those_before_them(place: Place) -> None:
+    await fill(place, 500)
+    async with opened(place) as ledger:
+        for size in (700, 1_100):
+            entries = [StoredEntry(index, FRAMES[index]) for index in range(await ledger.size(), size)]
+            await ledger.append(entries, note(FRAMES[:size]))
+        for start in (0, 499, 500, 799, 800, 801, 1_099, 1_100):
+            for end in (start, min(start + 1, 1_100), 1_100):
+                assert await ledger.entries(start, end) == FRAMES[start:end]
+
+
 async def test_an_empty_log_has_no_checkpoint(place: Place) -> None:
     async with opened(place) as ledger:
         assert (await ledger.size(), await ledger.checkpoint(), await ledger.leaf_hashes()) == (0, None, [])
