@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import random
 import sys
 import tempfile
 import time
@@ -16,11 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from consortium.ledger.merkle import leaf_hash
-from consortium.ledger.tiles import hash_tiles
-from node.audit.tlog import TlogFolder, prove_entry
 from node.demo.processes import NodeProcess, Nodes, until_ready
-from node.export import read_export
 from node.rpc.client import ControlClient
 from scripts.benches import ledger_audit
 from scripts.benches.ledger_authors import append_for
@@ -34,7 +29,6 @@ ONE_PROCESS_ENTRIES = 10_000
 CATCH_UP_ENTRIES = 100_000
 CATCH_UP_SECONDS_MAX = 300.0
 LOG_ENTRIES = 1_000_000
-PROOFS = 2_000
 
 OFFICE = "office"
 AUTHORS_PROCESS = "authors"
@@ -97,24 +91,8 @@ async def caught_up(folder: Path) -> Figures:
 
 
 async def audited(folder: Path) -> Figures:
-    """An offline audit of a long log in two processes, and proofs of entries of it, each from files not read before."""
-    figures = await asyncio.to_thread(ledger_audit.measure, LOG_ENTRIES, folder)
-    return {**figures, **await asyncio.to_thread(_proved, folder)}
-
-
-def _proved(folder: Path) -> Figures:
-    frames = read_export(folder).frames
-    for path, tile in hash_tiles([leaf_hash(frame) for frame in frames], len(frames)):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(tile)
-    chosen = random.Random(1)  # noqa: S311 which entries, not a secret
-    spans = []
-    for _ in range(PROOFS):
-        index = chosen.randrange(len(frames))
-        begun = time.perf_counter()
-        prove_entry(TlogFolder(folder), index)
-        spans.append((time.perf_counter() - begun) * 1e3)
-    return {"proof_p50_ms_1m": sorted(spans)[PROOFS // 2], "proof_p99_ms_1m": sorted(spans)[PROOFS * 99 // 100]}
+    """An offline audit of a long log in two processes, and proofs of its entries."""
+    return await asyncio.to_thread(ledger_audit.measure, LOG_ENTRIES, folder)
 
 
 @asynccontextmanager
