@@ -46,7 +46,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line; returns its exit code: 0 done, 1 refused, 2 wrong usage, 130 interrupted."""
     # The commands register themselves; each imports what it needs only when it runs.
-    from node.cli import node, members, governance, datasets, policies, jobs, ledger, copying, settlements, audit, demo  # noqa: F401, PLC0415, I001 order of help
+    from node.cli import node, members, governance, datasets, policies, jobs, ledger, copying, repairing, settlements, audit, demo  # noqa: F401, PLC0415, I001 order of help
 
     as_json = "--json" in arguments
     try:

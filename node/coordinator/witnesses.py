@@ -106,9 +106,13 @@ class Witnesses:
     def attending(self) -> frozenset[bytes]:
         return frozenset(self._links)
 
+    def everybody(self) -> dict[bytes, Position]:
+        """Where each attending member stood when its stream began, under a head that we signed."""
+        return {member: link.position for member, link in self._links.items()}
+
     def positions(self) -> dict[bytes, Position]:
-        """Where each attending witness of the committee stood when its stream began, under a head that we signed."""
-        return {member: link.position for member, link in self._links.items() if member in self.committee}
+        """Likewise, those of the committee."""
+        return {member: position for member, position in self.everybody().items() if member in self.committee}
 
     async def wait_until(self, reached: Callable[[], bool]) -> None:
         """Waits until it holds; it is tried whenever a witness comes or goes."""

@@ -36,7 +36,7 @@ from node.services.decisions import decision_draft
 from node.services.member_sum import MemberSum, Surroundings
 
 RECONNECT_S = 0.5
-RECONNECT_MAX_S = 10.0
+RECONNECT_MAX_S = 3.0
 SET_UP_PATIENCE_S = 120.0
 
 

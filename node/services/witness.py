@@ -15,7 +15,7 @@ from node.services.api import AddCheckpoint, Added, Fetched, WitnessAsked, Witne
 from node.services.mirror import BATCH_ENTRIES_MAX, Mirror
 
 RECONNECT_S = 0.5
-RECONNECT_MAX_S = 10.0
+RECONNECT_MAX_S = 3.0
 OK, CONFLICT, UNPROCESSABLE = 200, 409, 422
 
 Attend = Callable[[AsyncIterator[WitnessSays]], AsyncIterator[WitnessAsked]]

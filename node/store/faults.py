@@ -24,7 +24,7 @@ _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 # PostgreSQL's error classes: connection, resources (disk full), operator intervention, system error.
 _MACHINE_CLASSES = ("08", "53", "57", "58")
 _DAMAGE_CLASSES = ("XX",)
-_MEND_DAMAGE = "Keep the folder as evidence, set up a fresh one and follow the log again."
+_MEND_DAMAGE = "Keep a copy of the folder as evidence and run `consortium ledger repair`."
 
 
 @contextmanager
