@@ -92,7 +92,7 @@ class SqlLedgerStore:
         head = Head(checkpoint.size, checkpoint.root)
         self._stored = self._database.transact(
             lambda connection: self._insert(connection, entries, note, checkpoint),
-            acknowledge=lambda _: self._head.write(head),
+            acknowledge=lambda _: self._head.write(head) if entries else None,  # else it holds this head already
         )
 
     def _insert(
