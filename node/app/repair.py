@@ -234,8 +234,11 @@ def _missing(replay: Replay, heard: Mapping[bytes, Position], known: Head | None
     if not committees:
         return len(state.voters() - callers)
     return max(
-        (len(committee.members) if behind else hearing(len(committee.members))) - len(callers & set(committee.members))
-        for committee in committees
+        0,
+        *(
+            (len(found.members) if behind else hearing(len(found.members))) - len(callers & set(found.members))
+            for found in committees
+        ),
     )
 
 

@@ -249,8 +249,10 @@ class Witnesses:
             link.end()
 
     def _is_due(self, member: bytes, link: _Link) -> bool:
+        if not self._open or self._note is None:
+            return False
         behind = link.size < self._size or (link.size == self._size and member not in self._lines)
-        return self._open and self._note is not None and behind and member in self.committee
+        return behind and any(member in found.members for found in self._mirror.state.committees_at(self._size))
 
     def _is_decided(self) -> bool:
         return self._fork is not None or self._mirror.state.has_quorum(self._size, self._lines)
