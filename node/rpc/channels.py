@@ -22,6 +22,7 @@ from node.rpc.errors import CODE_KEY, consortium_error, not_our_consortium
 
 KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
+BACKOFF_MAX_MS = 3_000
 PROBE_TIMEOUT_S = 5.0
 LOCAL_BYTES_MAX = 64 * MIB
 
@@ -44,6 +45,7 @@ def client_options(receive_bytes_max: int) -> Options:
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.max_reconnect_backoff_ms", BACKOFF_MAX_MS),  # two minutes by default: appends would wait for witnesses
         ("grpc.enable_http_proxy", 0),  # a proxy variable of the environment must not reroute members' traffic
         ("grpc.service_config_disable_resolution", 1),
     )

@@ -75,7 +75,7 @@ async def test_appends_are_witnessed_while_k_of_n_are_there(nodes: Nodes) -> Non
     assert (await nodes.level())[0] == size + 2
 
 
-@pytest.mark.parametrize("damage", [flip, noise, no_file])
+@pytest.mark.parametrize("damage", [flip, noise])
 async def test_a_coordinator_is_repaired_from_its_witnesses(nodes: Nodes, damage: Callable[[Path], None]) -> None:
     """Fails without `ledger repair`, or when it loses, invents or does not verify entries."""
     await nodes.append("one")
