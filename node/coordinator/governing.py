@@ -27,8 +27,10 @@ class Governing:
 
     async def run(self) -> None:
         """Works until cancelled."""
+        seen = -1
         while True:
-            await self._mirror.wait_for(lambda: bool(self._unwelcome() or self._stopping() or self._hands_over()))
+            await self._mirror.wait_for(lambda: self._mirror.acknowledged_size > seen)  # noqa: B023 awaited here
+            seen = self._mirror.acknowledged_size
             for member in self._unwelcome():
                 self._hub.dismiss(member)
                 await self._witnesses.dismiss(member)
