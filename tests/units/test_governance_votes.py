@@ -11,12 +11,13 @@ import pytest
 from consortium import governance
 from consortium.audit import audit_export
 from consortium.errors import CheckpointError
+from consortium.faults import Fault
 from consortium.governance import changes, votes_needed
 from consortium.keys import SigningKey
 from consortium.ledger.cosignature import quorum
 from consortium.ledger.entry import read_entry
-from consortium.replay import RULE_BOOKS
-from tests.worlds import World, documents, governed_world
+from consortium.replay import RULE_BOOKS, RULES
+from tests.worlds import Ledger, World, documents, governed_world
 from tests.worlds.governing import (
     ballot,
     carry,
@@ -296,6 +297,31 @@ def test_an_amended_charter_rules_what_comes_after_it() -> None:
 
 def test_every_rule_version_that_can_be_voted_has_its_rules() -> None:
     assert set(changes.RULE_VERSIONS) == set(RULE_BOOKS)
+
+
+def test_an_activated_rule_version_judges_what_comes_after_it_and_nothing_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changes, "RULE_VERSIONS", frozenset({1, 2}))
+    strict = {**RULES, "app": lambda state, index, entry: Fault("no-apps", "No apps any more.")}
+    monkeypatch.setattr("consortium.replay.RULE_BOOKS", {1: RULES, 2: strict})
+    world = joined()
+    app = {"name": "late", "digest": documents.HASH}
+    proposal = carry(world, {"type": "rules", "version": 2}, from_index=world.ledger.state.size + 6)
+    world.ledger.add(world.coordinator, "app", app)
+    while proposal.outcome != "effective":
+        world.ledger.force(b"time passes")
+    assert world.ledger.refused(world.coordinator, "app", app | {"digest": "0" * 64}) == "no-apps"
+    again = Ledger.of(world.ledger.frames)
+    assert again.state == world.ledger.state
+
+
+def test_where_nobody_could_vote_nothing_is_proposed() -> None:
+    world = World().found()
+    leaf = world.enrol(0).leaf
+    admission = {"member": world.ids[0].hex(), "enrolment": leaf.hex()}
+    world.ledger.add(world.coordinator, "admission", admission)
+    assert refused(world, suspension(world, 0)) == "nobody-votes"
 
 
 # Keys
