@@ -5,6 +5,6 @@ import os
 # As `consortium serve` does before gRPC is imported: the tests of refused handshakes read what gRPC then reports.
 os.environ["GRPC_VERBOSITY"] = "INFO"
 
-from tests.worlds.stores import place, postgres  # noqa: E402 gRPC reads the variable when it is imported
+from tests.worlds.stores import place, postgres
 
 __all__ = ["place", "postgres"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import click
@@ -43,10 +44,28 @@ def main() -> NoReturn:
     sys.exit(run(sys.argv[1:]))
 
 
+# In the order of the help.
+COMMANDS = (
+    "node",
+    "members",
+    "governance",
+    "datasets",
+    "policies",
+    "jobs",
+    "ledger",
+    "copying",
+    "repairing",
+    "settlements",
+    "audit",
+    "demo",
+)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line; returns its exit code: 0 done, 1 refused, 2 wrong usage, 130 interrupted."""
     # The commands register themselves; each imports what it needs only when it runs.
-    from node.cli import node, members, governance, datasets, policies, jobs, ledger, copying, repairing, settlements, audit, demo  # noqa: F401, PLC0415, I001 order of help
+    for module in COMMANDS:
+        import_module(f"node.cli.{module}")
 
     as_json = "--json" in arguments
     try:

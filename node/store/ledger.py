@@ -25,8 +25,8 @@ from node.store.tables import CheckpointRow, EntryRow
 RECENT_MAX = 300
 _CHUNK = 1000
 _MEND = (
-    "Do not let this node write: keep a copy of the folder as evidence and run `consortium ledger repair`, which refills"
-    " the log from what the other members verified."
+    "Do not let this node write: keep a copy of the folder as evidence and run `consortium ledger repair`, which"
+    " refills the log from what the other members verified."
 )
 
 

@@ -86,6 +86,7 @@ ANSWERS: dict[str, Json] = {
     "status": {
         "consortium": "wind", "genesis": HEX, "legal_name": "Hauts Vents SA", "member": HEX, "fingerprint": FINGERPRINT,
         "role": "coordinator", "version": "0.1.0", "paused": False, "connected": True,
+        "alarm": None,
         "ledger": {"size": 12, "root": HEX}, "members": 4, "jobs": {"open": 0, "done": 1, "refused": 1},
         "attending": [HEX],
     },

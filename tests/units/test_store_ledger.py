@@ -157,7 +157,7 @@ async def test_an_unreadable_database_is_refused_with_advice(tmp_path: Path) -> 
     start = image.index(FRAMES[150])
     image[start - start % 4096 : start - start % 4096 + 64] = b"\xff" * 64
     (tmp_path / "node.db").write_bytes(image)
-    with pytest.raises(ForkError, match="fresh folder"):
+    with pytest.raises(ForkError, match="ledger repair"):
         await fill(Place(tmp_path), 200)
 
 
