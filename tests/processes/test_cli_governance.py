@@ -10,8 +10,6 @@ import pytest
 from node.demo.processes import Nodes
 from tests.processes.cli_world import SEAT, Consortium, consortium, good, ready, until
 
-pytestmark = pytest.mark.xdist_group("cli-governance")
-
 FOUNDERS = ("alpha", "beta", "gamma")
 MAIL = "ada@alpha.example"
 

@@ -14,8 +14,6 @@ import pytest
 from consortium.errors import PolicyRefusedError
 from tests.processes.cli_world import NAMES, ROOT, SEAT, Consortium, Json, consortium, good, until
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 AUDITOR = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})

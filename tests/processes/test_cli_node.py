@@ -16,8 +16,6 @@ import pytest
 from node.demo.processes import Nodes
 from tests.processes.cli_world import NAMES, ROOT, SEAT, Consortium, consortium, good, ready, table
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 SECRET_VALUE = "4711.75x"
 JOIN = ("--sector", "energy", "--size", "small", "--owner-group", "delta")
 

@@ -32,7 +32,6 @@ from tests.units.flower_apps import POWER, apps, small_app
 together = pytest.mark.asyncio(loop_scope="module")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the path patterns in Flower's builder
-    pytest.mark.xdist_group("flower"),
 ]
 
 CANARY = "canary-92b1d4"
