@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from consortium.encoding import canonical
@@ -266,7 +266,9 @@ def test_any_value_in_any_field_gives_a_declared_error_or_no_proof(value: object
     file = json.loads(write_evidence(evidence, "seen", GENESIS, MEMBER))
     place = data.draw(st.sampled_from(["file", "evidence"]))
     target = file if place == "file" else file["evidence"]
-    target[data.draw(st.sampled_from(sorted(target)))] = value
+    field = data.draw(st.sampled_from(sorted(target)))
+    assume(target[field] != value)  # an unchanged file is sound
+    target[field] = value
     with pytest.raises(ConsortiumError):
         verify_evidence(canonical(file), GENESIS)
 
