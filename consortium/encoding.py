@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import chain
 from typing import Any, NoReturn
 
 import rfc8785
@@ -95,11 +96,22 @@ def _parse_plain(data: bytes) -> Json:
     text = data.decode("ascii")
     try:
         value = _PLAIN_READER.decode(text)
-        if data.count(b"{") + data.count(b"[") > DEPTH_MAX:
-            _refuse_floats(value, 0)
+        if data.count(b"{") + data.count(b"[") > DEPTH_MAX and _is_deep(value):
+            return _NOT_PLAIN
         return value if _PLAIN_WRITER.encode(value) == text else _NOT_PLAIN
     except (EncodingError, ValueError, RecursionError):
         return _NOT_PLAIN  # the general reader says what is wrong
+
+
+def _is_deep(value: Json) -> bool:
+    """Whether something is nested deeper than DEPTH_MAX levels."""
+    level = [value] if type(value) in _CONTAINERS else []
+    depth = 0
+    while level and depth <= DEPTH_MAX:
+        items = chain.from_iterable([each.values() if type(each) is dict else each for each in level])
+        level = [item for item in items if type(item) in _CONTAINERS]
+        depth += 1
+    return depth > DEPTH_MAX
 
 
 def _refuse_floats(value: Json, depth: int) -> None:
@@ -134,6 +146,7 @@ def _plain_integer(text: str) -> int:
 
 
 _NOT_PLAIN = object()
+_CONTAINERS = frozenset({dict, list})
 _PLAIN_READER = json.JSONDecoder(
     parse_float=_refuse_float_text, parse_constant=_refuse_float_text, parse_int=_plain_integer
 )

@@ -13,7 +13,7 @@ from consortium.ledger.entry import Entry
 from consortium.privacy.descriptor import DatasetDescriptor
 from consortium.privacy.secure_sum import minimum_threshold
 from consortium.privacy.statistics import StatisticsRequest
-from consortium.state import UNBOUNDED, Job, State, recorded
+from consortium.state import UNBOUNDED, Decision, Job, Spend, State, recorded
 
 ROUNDS_MAX = 29  # training rounds; with the evaluation at the end a run has at most 30 messages a node
 EXAMPLES_MAX = 10_000_000
@@ -118,12 +118,16 @@ def read_request(body: Json) -> Request:
 
 
 def check_job(state: State, body: Json) -> Request:
-    """Checks a job's body against the catalogue.
+    """Checks a job's body, and the body against the catalogue.
 
     Raises:
         RequestError, EntryError: what is wrong, where, and how to mend it.
     """
     bodies.check_body("job", body)
+    return _check_catalogued(state, body)
+
+
+def _check_catalogued(state: State, body: Json) -> Request:
     members = [item["member"] for item in body["datasets"]]
     if members != sorted(set(members)):
         raise RequestError("A job names each member once, sorted by id.", where="datasets")
@@ -188,7 +192,7 @@ def submit(state: State, index: int, entry: Entry) -> Fault | None:
         return Fault("not-coordinator", "Only the coordinator launches jobs.")
     body = entry.body
     try:
-        check_job(state, body)
+        _check_catalogued(state, body)
     except ConsortiumError as error:
         return Fault("run-before-approval" if error.where == _NOT_CATALOGUED else "bad-job", str(error))
     state.jobs[entry.leaf] = Job(
@@ -205,44 +209,46 @@ def submit(state: State, index: int, entry: Entry) -> Fault | None:
 
 def decide(state: State, index: int, entry: Entry) -> Fault | None:
     """A data owner permits or refuses; a training run also needs its earlier approval of the app."""
+    body, author = entry.body, entry.author
     job = _job(state, entry)
-    if job is None or entry.author not in job.datasets:
+    if job is None or author not in job.datasets:
         return Fault("unknown-job", "The decision is on no job that asks for the author's data.")
-    stage = entry.body["stage"]
-    if (entry.author, stage) in job.decisions:
+    stage, permits = body["stage"], body["outcome"] == "permit"
+    if (author, stage) in job.decisions:
         return Fault("duplicate", "The member decided before.")
-    if entry.body["outcome"] == "permit":
+    if permits:
         if stage == "run" and (job.sums or job.ended()):
             return Fault("too-late", "The job's members were settled when its first sum was recorded, or it has ended.")
-        if job.kind == "training" and (entry.author, job.request["app"]) not in state.approvals:
+        if job.kind == "training" and (author, job.request["app"]) not in state.approvals:
             return Fault("run-before-approval", "The member had not approved the app.")
-        if stage == "release" and not job.paid(entry.author):
+        if stage == "release" and not job.paid(author):
             return Fault("run-before-approval", "A release is decided after the spend that it releases.")
-    job.decisions[entry.author, stage] = recorded(index, entry)
+    job.decisions[author, stage] = Decision(index, permits, tuple(body["clauses"]))
     return None
 
 
 def spend(state: State, index: int, entry: Entry) -> Fault | None:
     """A data owner pays from its lineage's account, before it computes."""
-    body = entry.body
+    body, author = entry.body, entry.author
     job = _job(state, entry)
-    if job is None or job.datasets.get(entry.author) != body["dataset"]:
+    if job is None or job.datasets.get(author) != body["dataset"]:
         return Fault("unknown-job", "The spend is for no job that asks for that dataset.")
-    if not job.permits(entry.author):
+    if not job.permits(author):
         return Fault("run-before-approval", "The member had not permitted the job.")
-    if (entry.author, body["round"]) in job.spends:
+    if (author, body["round"]) in job.spends:
         return Fault("duplicate", "The round was paid for before.")
-    dataset = state.datasets[entry.author, body["dataset"]]
-    account = (entry.author, dataset.lineage)
-    if (body["rho_micro"] == UNBOUNDED) != (job.kind == "training"):
+    dataset = state.datasets[author, body["dataset"]]
+    account = (author, dataset.lineage)
+    rho_micro = None if body["rho_micro"] == UNBOUNDED else body["rho_micro"]
+    if (rho_micro is None) != (job.kind == "training"):
         return Fault("wrong-spend", "Training without noise is recorded as 'unbounded', statistics as micro-rho.")
-    if body["rho_micro"] == UNBOUNDED:
+    if rho_micro is None:
         state.unbounded.add(account)
     else:
-        fault = _charge(state, job, account, body["rho_micro"])
+        fault = _charge(state, job, account, rho_micro)
         if fault is not None:
             return fault
-    job.spends[entry.author, body["round"]] = recorded(index, entry)
+    job.spends[author, body["round"]] = Spend(index, rho_micro, body["delta"])
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import nacl.bindings
 import nacl.exceptions
@@ -119,15 +119,36 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A signed, typed payload as it is stored and sent: `0x01 | key id | signature | PAE`."""
+class Frame(NamedTuple):
+    """A signed, typed payload as it is stored and sent: `0x01 | key id | signature | PAE`.
 
-    key_id: bytes
-    signature: bytes
+    Attributes:
+        data: all its bytes.
+        payload_type: as the PAE states it.
+        payload_at: where in `data` the payload starts; it goes to the end.
+    """
+
+    data: bytes
     payload_type: str
-    payload: bytes
-    data: bytes = field(repr=False)
+    payload_at: int
+
+    @property
+    def key_id(self) -> bytes:
+        """Id of the key that is said to have signed."""
+        return self.data[1 : 1 + KEY_ID_BYTES]
+
+    @property
+    def signature(self) -> bytes:
+        """The 64 bytes of the signature."""
+        return self.data[1 + KEY_ID_BYTES : PREFIX_BYTES]
+
+    @property
+    def payload(self) -> bytes:
+        """What was signed, with its type."""
+        return self.data[self.payload_at :]
+
+    def __repr__(self) -> str:
+        return f"Frame(payload_type={self.payload_type!r}, {len(self.data)} bytes)"
 
     def verify(self, public_key: bytes) -> None:
         """Raises SignatureError unless `public_key` is the one named by `key_id` and signed these bytes."""
@@ -141,7 +162,7 @@ def sign_frame(signer: Signer, payload_type: str, payload: bytes) -> Frame:
     message = pae(payload_type, payload)
     signature = signer.sign(message)
     data = FRAME_VERSION + signer.key_id + signature + message
-    return Frame(signer.key_id, signature, payload_type, payload, data)
+    return Frame(data, payload_type, len(data) - len(payload))
 
 
 def open_frame(data: bytes) -> Frame:
@@ -152,10 +173,8 @@ def open_frame(data: bytes) -> Frame:
     """
     if len(data) < PREFIX_BYTES or data[:1] != FRAME_VERSION:
         raise SignatureError("The bytes are not a signed frame.", mend="Send the frame as it was signed.")
-    identity = data[1 : 1 + KEY_ID_BYTES]
-    signature = data[1 + KEY_ID_BYTES : PREFIX_BYTES]
     payload_type, payload = _split_pae(data[PREFIX_BYTES:])
-    return Frame(identity, signature, payload_type, payload, data)
+    return Frame(data, payload_type, len(data) - len(payload))
 
 
 def _split_pae(message: bytes) -> tuple[str, bytes]:

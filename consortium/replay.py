@@ -7,7 +7,8 @@ and in the tree, without effect, so that a bad entry never wedges the log.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from consortium import governance, jobs
 from consortium.errors import (
@@ -58,16 +59,20 @@ RULES: Mapping[str, Rule] = {
     "scores": rules.add_scores,
     "settlement": rules.add_settlement,
 }
+_UNSPOKEN = (0, NO_PREVIOUS)  # the chain of an author without entries
 RULE_BOOKS: Mapping[int, Mapping[str, Rule]] = {1: RULES}  # by rule version; an old one stays as it was
 
 
-@dataclass(frozen=True)
-class Step:
-    """What became of one entry: void if `fault` is given, and then `entry` is None where it could not even be read."""
+class Step(NamedTuple):
+    """What became of one entry: void if `fault` is given, and then `entry` is None where it could not even be read.
 
-    index: int
+    `authentic` says whether the entry is readable and signed by its author.
+    """
+
+    index: int  # type: ignore[assignment]  # hides tuple.index
     entry: Entry | None
     fault: Fault | None
+    authentic: bool
 
 
 @dataclass
@@ -89,11 +94,11 @@ class Replay:
             signed_by: a public key under which the caller has found the frame to verify (`Frame.verify`) already;
                 where the entry must be signed by that key it is not verified a second time.
         """
-        step, authentic = self._examine(data, signed_by)
-        if step.fault is not None and authentic and step.entry is not None:
+        step = self._examine(data, signed_by)
+        if step.fault is not None and step.authentic and step.entry is not None:
             # Void, but signed: its author's chain goes on from here, so that one bad entry makes one finding. Never
             # backwards: whoever repeats an old entry of another author must not void that author's next one.
-            due, _ = self.state.chains.get(step.entry.author, (0, NO_PREVIOUS))
+            due, _ = self.state.chains.get(step.entry.author, _UNSPOKEN)
             if step.entry.seq >= due:
                 self.state.chains[step.entry.author] = (step.entry.seq + 1, step.entry.leaf)
         self._grow(data, step)
@@ -101,7 +106,7 @@ class Replay:
 
     def offer(self, data: bytes) -> Step:
         """Takes the entry only if it has no fault; otherwise nothing has changed (the sequencer's intake)."""
-        step, _ = self._examine(data)
+        step = self._examine(data)
         if step.fault is None:
             self._grow(data, step)
         return step
@@ -153,47 +158,46 @@ class Replay:
         if self.state.due:
             governance.take_effect(self.state)
 
-    def _examine(self, data: bytes, signed_by: bytes | None = None) -> tuple[Step, bool]:
-        """The step, and whether the entry is readable and signed by its author; on a fault the state is unchanged."""
-        index = self.state.size
+    def _examine(self, data: bytes, signed_by: bytes | None = None) -> Step:
+        """On a fault the state is unchanged."""
+        state = self.state
+        index = state.size
         entry: Entry | None = None
         authentic = False
         try:
-            entry = self._of_member(read_entry(data))
+            entry = read_entry(data)
+            identity = state.member_of(entry.author)
+            if identity != entry.author:
+                entry = entry._replace(author=identity)
             if index == 0 or entry.kind == "genesis":
-                return Step(index, entry, self._found(index, entry)), False
-            _verify_author(self.state, entry, signed_by)
-            authentic = entry.consortium == self.state.genesis
-            fault = self._judge(index, entry)
+                return Step(index, entry, self._found(index, entry), authentic)
+            member = state.members.get(identity)
+            _verify_author(member, entry, signed_by)
+            authentic = entry.consortium == state.genesis
+            fault = self._judge(index, entry, member)
         except SignatureError as error:
             fault = Fault("bad-signature", str(error))
         except ConsortiumError as error:
             fault = Fault(error.code, str(error))
-        return Step(index, entry, fault), authentic
+        return Step(index, entry, fault, authentic)
 
-    def _judge(self, index: int, entry: Entry) -> Fault | None:
-        state, author = self.state, entry.author
+    def _judge(self, index: int, entry: Entry, member: Member | None) -> Fault | None:
+        state, author, seq, leaf = self.state, entry.author, entry.seq, entry.leaf
         if entry.consortium != state.genesis:
             return Fault("other-consortium", "The entry was signed for another consortium.")
-        earlier = state.keys.get((author, entry.key))
+        earlier = state.index_of(author, entry.key)
         if earlier is not None:
-            same = earlier[1] == entry.leaf
-            return Fault(
-                "replayed" if same else "duplicate-key", f"Its idempotency key was used at index {earlier[0]}."
-            )
+            same = self.tree.leaf(earlier) == leaf
+            return Fault("replayed" if same else "duplicate-key", f"Its idempotency key was used at index {earlier}.")
         fault = self._link(index, entry)
-        if fault is None and entry.kind != "enrolment" and not state.admitted(author):
-            fault = _absent(state, author)
-        fault = fault or self._apply(index, entry)
+        if fault is None and entry.kind != "enrolment":
+            fault = _absence(member)
         if fault is None:
-            state.chains[author] = (entry.seq + 1, entry.leaf)
-            state.keys[author, entry.key] = (index, entry.leaf)
+            fault = self._apply(index, entry)
+        if fault is None:
+            state.chains[author] = (seq + 1, leaf)
+            state.keys.setdefault(author, {})[entry.key] = index
         return fault
-
-    def _of_member(self, entry: Entry) -> Entry:
-        """The entry with its member, where it is signed by another key than the member's first."""
-        member = self.state.member_of(entry.frame.key_id)
-        return entry if member == entry.frame.key_id else replace(entry, member=member)
 
     def _apply(self, index: int, entry: Entry) -> Fault | None:
         state = self.state
@@ -204,17 +208,18 @@ class Replay:
 
     def _link(self, index: int, entry: Entry) -> Fault | None:
         """The author's own chain, and the head that the author saw when signing."""
-        sequence, previous = self.state.chains.get(entry.author, (0, NO_PREVIOUS))
+        sequence, previous = self.state.chains.get(entry.author, _UNSPOKEN)
         if entry.seq != sequence or entry.prev != previous:
             return Fault(
                 "broken-chain",
                 f"Its author signed it as number {entry.seq} of its own entries, but number {sequence} is due here: "
                 "an entry of the author was dropped, repeated or moved.",
             )
-        if entry.head.size > index or self.tree.root(entry.head.size) != entry.head.root:
+        size, root = entry.head
+        if size > index or self.tree.root(size) != root:
             return Fault(
                 "other-history",
-                f"Its author had seen another log of {entry.head.size} entries than this one: history was rewritten.",
+                f"Its author had seen another log of {size} entries than this one: history was rewritten.",
             )
         return None
 
@@ -241,7 +246,7 @@ class Replay:
         self.state.charter = entry.body
         self.state.coordinator = identity
         self.state.chains[identity] = (1, entry.leaf)
-        self.state.keys[identity, entry.key] = (0, entry.leaf)
+        self.state.keys[identity] = {entry.key: 0}
         self.state.members[identity] = Member(
             id=identity,
             keys=(HeldKey(0, public_key, vouched=True),),
@@ -258,9 +263,12 @@ class Replay:
         return None
 
 
-def _absent(state: State, author: bytes) -> Fault:
-    """Why an enrolled party cannot speak now."""
-    member = state.members[author]
+def _absence(member: Member | None) -> Fault | None:
+    """Why a party cannot speak now; None if it can."""
+    if member is None:
+        return Fault("not-admitted", "Its author was not admitted.")
+    if member.active:
+        return None
     if member.removed is not None:
         return Fault("removed", f"Its author was removed from entry {member.removed} on.")
     if member.suspended is not None:
@@ -268,11 +276,12 @@ def _absent(state: State, author: bytes) -> Fault:
     return Fault("not-admitted", "Its author was not admitted.")
 
 
-def _verify_author(state: State, entry: Entry, signed_by: bytes | None) -> None:
-    public_key = state.public_key(entry.author)
-    if public_key is None:
-        if entry.kind != "enrolment":
-            raise EntryError("Its author is not enrolled in this consortium.", mend="Join with an invitation first.")
+def _verify_author(member: Member | None, entry: Entry, signed_by: bytes | None) -> None:
+    if member is not None:
+        public_key = member.public_key
+    elif entry.kind == "enrolment":
         public_key = bytes.fromhex(entry.body["public_key"])
+    else:
+        raise EntryError("Its author is not enrolled in this consortium.", mend="Join with an invitation first.")
     if public_key != signed_by:
         entry.frame.verify(public_key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from consortium.encoding import Json
 from consortium.keys import key_id
@@ -132,6 +132,25 @@ class Recorded:
     body: dict[str, Json]
 
 
+class Decision(NamedTuple):
+    """A member's decision that counted: its index, whether it permits, and the ids of the clauses that refused.
+
+    All hashes that the entry binds are in the log; a fold over a million entries keeps what rules and reports ask for.
+    """
+
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    permits: bool
+    clauses: tuple[str, ...]
+
+
+class Spend(NamedTuple):
+    """A spend that counted: its index, its micro-rho (None: unbounded), and the delta that it was stated for."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    rho_micro: int | None
+    delta: str
+
+
 @dataclass
 class Job:
     """A job and everything that was recorded about it."""
@@ -143,8 +162,8 @@ class Job:
     members_min: int
     request: dict[str, Json]
     body: dict[str, Json]
-    decisions: dict[tuple[bytes, str], Recorded] = field(default_factory=dict)
-    spends: dict[tuple[bytes, int], Recorded] = field(default_factory=dict)
+    decisions: dict[tuple[bytes, str], Decision] = field(default_factory=dict)  # member, stage
+    spends: dict[tuple[bytes, int], Spend] = field(default_factory=dict)  # member, round
     sums: dict[int, Recorded] = field(default_factory=dict)
     result: Recorded | None = None
     abort: Recorded | None = None
@@ -160,7 +179,7 @@ class Job:
     def permits(self, member: bytes) -> bool:
         """Whether the member's recorded decision lets the job run."""
         decision = self.decisions.get((member, "run"))
-        return decision is not None and decision.body["outcome"] == "permit"
+        return decision is not None and decision.permits
 
     def paid(self, member: bytes) -> bool:
         """Whether the member has recorded a spend for the job, in whichever round."""
@@ -170,9 +189,7 @@ class Job:
         """The members whose recorded decision lets the job run, sorted."""
         return tuple(
             sorted(
-                member
-                for (member, stage), decision in self.decisions.items()
-                if stage == "run" and decision.body["outcome"] == "permit"
+                member for (member, stage), decision in self.decisions.items() if stage == "run" and decision.permits
             )
         )
 
@@ -232,7 +249,7 @@ class State:
     approvals: dict[tuple[bytes, str], int] = field(default_factory=dict)
     jobs: dict[bytes, Job] = field(default_factory=dict)
     chains: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)  # author -> next seq, last leaf
-    keys: dict[tuple[bytes, str], tuple[int, bytes]] = field(default_factory=dict)  # idempotency -> index, leaf
+    keys: dict[bytes, dict[str, int]] = field(default_factory=dict)  # author -> idempotency key -> index
     spent: dict[tuple[bytes, str], int] = field(default_factory=dict)  # member, lineage -> micro-rho
     caps: dict[tuple[bytes, str], int] = field(default_factory=dict)  # likewise: the smallest cap ever stated
     unbounded: set[tuple[bytes, str]] = field(default_factory=set)
@@ -258,6 +275,10 @@ class State:
             len(set(found.members).intersection(cosigners)) >= quorum(len(found.members))
             for found in self.committees_at(size)
         )
+
+    def index_of(self, author: bytes, key: str) -> int | None:
+        """Where the author's entry with this idempotency key stands; None if there is none that counts."""
+        return self.keys.get(author, {}).get(key)
 
     def member_of(self, key: bytes) -> bytes:
         """The member whose key has this id, now or once; an unknown key names itself."""

@@ -27,9 +27,9 @@ def figures_of(
     for job in state.jobs.values():
         spends += len(job.spends)
         for decision in job.decisions.values():
-            if decision.body["outcome"] == "refuse":
+            if not decision.permits:
                 refused += 1
-                refusals.update(decision.body["clauses"])
+                refusals.update(decision.clauses)
     return {
         "consortium": state.charter["name"],
         "genesis": state.genesis.hex(),

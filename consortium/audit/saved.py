@@ -71,10 +71,10 @@ def load_audit(data: bytes) -> Audit:
 
 
 def to_json(kind: Any, value: Any) -> Json:
-    """A value of a declared type as JSON: bytes as hex, dataclasses and mappings as lists (keys of any type)."""
+    """A value of a declared type as JSON: bytes as hex, dataclasses, named tuples and mappings as lists (keys of any type)."""
     if kind is bytes:
         return value.hex()
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+    if _is_record(kind):
         return [to_json(inner, getattr(value, name)) for name, inner in _fields(kind)]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in {types.UnionType, typing.Union}:
@@ -97,7 +97,7 @@ def from_json(kind: Any, value: Json) -> Any:
     """
     if kind is bytes:
         return bytes.fromhex(value)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+    if _is_record(kind):
         names = _fields(kind)
         return kind(**{name: from_json(inner, item) for (name, inner), item in zip(names, value, strict=True)})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -113,9 +113,17 @@ def from_json(kind: Any, value: Json) -> Any:
 
 
 @functools.cache
+def _is_record(kind: Any) -> bool:
+    """Whether values of the type are dataclasses or named tuples."""
+    return isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"))
+
+
+@functools.cache
 def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
     hints: Mapping[str, Any] = typing.get_type_hints(kind)
-    return tuple((field.name, hints[field.name]) for field in dataclasses.fields(kind))
+    if dataclasses.is_dataclass(kind):
+        return tuple((field.name, hints[field.name]) for field in dataclasses.fields(kind))
+    return tuple((name, hints[name]) for name in kind._fields)
 
 
 def _present(arguments: tuple[Any, ...]) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from consortium.audit.report import Audit
 from consortium.encoding import Json
-from consortium.state import State
+from consortium.state import UNBOUNDED, State
 
 Row = tuple[Json, ...]
 
@@ -38,19 +38,19 @@ def _jobs(state: State) -> Iterator[Row]:
 
 def _decisions(state: State) -> Iterator[Row]:
     for job in state.jobs.values():
-        for (member, stage), record in job.decisions.items():
-            body = record.body
-            yield record.index, job.id.hex(), member.hex(), stage, body["outcome"], " ".join(body["clauses"])
+        for (member, stage), decision in job.decisions.items():
+            outcome = "permit" if decision.permits else "refuse"
+            yield decision.index, job.id.hex(), member.hex(), stage, outcome, " ".join(decision.clauses)
 
 
 def _spends(state: State) -> Iterator[Row]:
     for job in state.jobs.values():
-        for (member, number), record in job.spends.items():
-            body = record.body
-            lineage = state.datasets[member, body["dataset"]].lineage
+        for (member, number), spend in job.spends.items():
+            dataset = job.datasets[member]
+            rho_micro = UNBOUNDED if spend.rho_micro is None else spend.rho_micro
             yield (
-                *(record.index, job.id.hex(), member.hex(), body["dataset"], lineage, number),
-                *(body["rho_micro"], body["delta"]),
+                *(spend.index, job.id.hex(), member.hex(), dataset, state.datasets[member, dataset].lineage, number),
+                *(rho_micro, spend.delta),
             )
 
 

@@ -81,12 +81,13 @@ def one_of(*words: str) -> Check:
 
 
 def list_of(check: Check) -> Check:
-    return lambda value: isinstance(value, list) and len(value) <= LIST_MAX and all(check(item) for item in value)
+    return lambda value: isinstance(value, list) and len(value) <= LIST_MAX and all(map(check, value))
 
 
 def object_of(**fields: Check) -> Check:
+    names, checks = fields.keys(), tuple(fields.items())
     return lambda value: (
-        isinstance(value, dict) and set(value) == set(fields) and all(fields[key](value[key]) for key in fields)
+        isinstance(value, dict) and value.keys() == names and all(check(value[key]) for key, check in checks)
     )
 
 

@@ -8,12 +8,13 @@ history would have to forge every later author's signature.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from consortium.encoding import Json, canonical, parse
 from consortium.errors import EntryError, LimitError
-from consortium.keys import FRAME_VERSION, PREFIX_BYTES, Frame, Signer, open_frame, sign_frame
+from consortium.keys import Frame, Signer, open_frame, sign_frame
 from consortium.ledger.bodies import check_body
 from consortium.ledger.merkle import leaf_hash
 from consortium.ledger.patterns import read_plain
@@ -25,8 +26,7 @@ _FIELDS = {"body", "consortium", "head", "key", "prev", "seq"}
 _HEX_32 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """A tree head that an author saw: number of entries and Merkle root (32 bytes)."""
 
     size: int
@@ -42,11 +42,24 @@ class Draft:
     body: dict[str, Json]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One signed entry as it was read from its bytes."""
+class Entry(NamedTuple):
+    """One signed entry as it was read from its bytes.
 
-    frame: Frame = field(repr=False)
+    Attributes:
+        data: its bytes, which are a signed frame.
+        payload_at: where in them the payload starts.
+        consortium: leaf hash of the genesis; empty in the genesis itself.
+        head: what the author last saw acknowledged.
+        key: idempotency key, unique for the author.
+        prev: leaf hash of the author's previous entry, or 32 zero bytes.
+        seq: the author's own count of entries before this one.
+        leaf: its leaf hash.
+        author: the member who signed. A reader knows the key's id only, which is a member's id if the key is its
+            first; a replay puts the member where it is another.
+    """
+
+    data: bytes
+    payload_at: int
     kind: str
     body: dict[str, Json]
     consortium: bytes
@@ -55,12 +68,15 @@ class Entry:
     prev: bytes
     seq: int
     leaf: bytes
-    member: bytes = b""  # whose key it is, where a replay has found that it is not the member's first
+    author: bytes
 
     @property
-    def author(self) -> bytes:
-        """The member who signed: the id of its first key."""
-        return self.member or self.frame.key_id
+    def frame(self) -> Frame:
+        """The signed frame that the entry is."""
+        return Frame(self.data, _payload_type(self.kind), self.payload_at)
+
+    def __repr__(self) -> str:
+        return f"Entry(kind={self.kind!r}, author={self.author.hex()}, seq={self.seq}, leaf={self.leaf.hex()})"
 
 
 def write_entry(signer: Signer, draft: Draft, *, consortium: bytes, head: Head, prev: bytes, seq: int) -> Entry:
@@ -86,7 +102,7 @@ def write_entry(signer: Signer, draft: Draft, *, consortium: bytes, head: Head, 
             "seq": seq,
         }
     )
-    return read_entry(sign_frame(signer, f"application/vnd.consortium.{draft.kind}.v1+json", payload).data)
+    return read_entry(sign_frame(signer, _payload_type(draft.kind), payload).data)
 
 
 def read_entry(data: bytes) -> Entry:
@@ -112,7 +128,8 @@ def read_entry(data: bytes) -> Entry:
     kind = match.group(1)
     check_body(kind, value["body"])
     return Entry(
-        frame=frame,
+        data=data,
+        payload_at=frame.payload_at,
         kind=kind,
         body=value["body"],
         consortium=bytes.fromhex(value["consortium"]),
@@ -121,43 +138,50 @@ def read_entry(data: bytes) -> Entry:
         prev=bytes.fromhex(value["prev"]),
         seq=value["seq"],
         leaf=leaf_hash(data),
+        author=frame.key_id,
     )
 
 
 def _read_plain_entry(data: bytes) -> Entry | None:
-    if data[:1] != FRAME_VERSION:
-        return None
-    plain = read_plain(data[PREFIX_BYTES:])
+    plain = read_plain(data)
     if plain is None:
         return None
-    kind, payload_type, start, body, (consortium, root, size, key, prev, seq) = plain
-    hexadecimal = bytes.fromhex
-    frame, entry = object.__new__(Frame), object.__new__(Entry)
-    vars(frame).update(
-        key_id=_one_copy(data[1:33]),
-        signature=data[33:PREFIX_BYTES],
-        payload_type=payload_type,
-        payload=data[PREFIX_BYTES + start :],
-        data=data,
+    kind, start, body, (consortium, root, size, key, prev, seq) = plain
+    return Entry(
+        data,
+        start,
+        kind,
+        body,
+        _bytes_of(consortium),
+        _head(size, root),
+        key,
+        bytes.fromhex(prev),
+        int(seq),
+        leaf_hash(data),
+        _one_copy(data[1:33]),
     )
-    vars(entry).update(  # the constructors of frozen dataclasses would set fourteen fields by a call each
-        frame=frame,
-        kind=kind,
-        body=body,
-        consortium=hexadecimal(consortium),
-        head=Head(int(size), hexadecimal(root)),
-        key=key,
-        prev=hexadecimal(prev),
-        seq=int(seq),
-        leaf=leaf_hash(data),
-    )
-    return entry
+
+
+@lru_cache(maxsize=4096)
+def _head(size: str, root: str) -> Head:
+    """Many entries state the same head."""
+    return Head(int(size), bytes.fromhex(root))
+
+
+@lru_cache(maxsize=16)
+def _bytes_of(consortium: str) -> bytes:
+    """All entries of a log state the same consortium."""
+    return bytes.fromhex(consortium)
 
 
 @lru_cache(maxsize=4096)
 def _one_copy(author: bytes) -> bytes:
     """The same object for the same id: a fold keeps the author of every entry."""
     return author
+
+
+def _payload_type(kind: str) -> str:
+    return f"application/vnd.consortium.{kind}.v1+json"
 
 
 def _check_envelope(value: Json) -> None:

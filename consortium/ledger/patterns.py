@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from sys import intern
+from operator import itemgetter
 from typing import Any
 
 from consortium.encoding import Json
+from consortium.keys import FRAME_VERSION, PREFIX_BYTES
 
-_DIGEST = r'"([0-9a-f]{64})"'
+_DIGEST = '"(.{64})"'  # that all of them are hexadecimal is seen at once, in a third of the time
 _NAME = r'"([a-z0-9][a-z0-9._/-]{0,99})"'
 _LINE = r'"([ !#-\[\]-~]{1,200})"'  # printable ASCII without quote and backslash
 _COUNT = r"(0|[1-9][0-9]{0,14})"  # below 10**15, which is below 2**53
@@ -25,7 +26,7 @@ _DIGESTS = r'(\[\]|\[(?:"[0-9a-f]{64}",){0,255}"[0-9a-f]{64}"\])'
 
 def _strings(group: str) -> list[str]:
     """The items of a list of strings that hold neither quotes nor commas."""
-    return [] if group == "[]" else list(map(intern, group[2:-2].split('","')))
+    return [] if group == "[]" else group[2:-2].split('","')
 
 
 def _spent(group: str) -> Json:
@@ -34,84 +35,98 @@ def _spent(group: str) -> Json:
 
 Converter = Callable[[str], Any] | None  # None: the group is the value
 
-_FIELDS: dict[str, dict[str, tuple[str, Converter]]] = {  # in canonical order; `intern` where one value stands often
+_FIELDS: dict[str, dict[str, tuple[str, Converter]]] = {  # in canonical order
     "decision": {
         "clauses": (_NAMES, _strings),
-        "engine": (_LINE, intern),
+        "engine": (_LINE, None),
         "entities_sha256": (_DIGEST, None),
-        "job": (_DIGEST, intern),
-        "outcome": (r'"(permit|refuse)"', intern),
-        "policy_sha256": (_DIGEST, intern),
+        "job": (_DIGEST, None),
+        "outcome": (r'"(permit|refuse)"', None),
+        "policy_sha256": (_DIGEST, None),
         "reasons_sha256": (_DIGEST, None),
-        "request_sha256": (_DIGEST, intern),
-        "schema_sha256": (_DIGEST, intern),
-        "stage": (r'"(run|release)"', intern),
+        "request_sha256": (_DIGEST, None),
+        "schema_sha256": (_DIGEST, None),
+        "stage": (r'"(run|release)"', None),
     },
     "spend": {
-        "dataset": (_NAME, intern),
-        "delta": (r'"(0|1e-[1-9][0-9]?)"', intern),
-        "job": (_DIGEST, intern),
+        "dataset": (_NAME, None),
+        "delta": (r'"(0|1e-[1-9][0-9]?)"', None),
+        "job": (_DIGEST, None),
         "rho_micro": (r'("unbounded"|0|[1-9][0-9]{0,14})', _spent),
         "round": (_COUNT, int),
     },
     "sum": {
-        "job": (_DIGEST, intern),
+        "job": (_DIGEST, None),
         "roster": (_DIGESTS, _strings),
         "round": (_COUNT, int),
         "survivors": (_DIGESTS, _strings),
         "total_sha256": (_DIGEST, None),
         "transcript_sha256": (_DIGEST, None),
     },
-    "result": {"document_sha256": (_DIGEST, None), "job": (_DIGEST, intern)},
+    "abort": {"job": (_DIGEST, None), "reason": (_NAME, None)},
+    "result": {"document_sha256": (_DIGEST, None), "job": (_DIGEST, None)},
 }
+
+
+_ENVELOPE = (_DIGEST, _DIGEST, _COUNT, _LINE, _DIGEST, _COUNT)
+_HEX_DIGITS = b"0123456789abcdef"
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
     name: str
-    payload_type: str
     pattern: re.Pattern[str]
     fields: tuple[str, ...]
+    digests: Callable[[Sequence[str]], tuple[str, ...]]  # picks them out of all groups
     converters: tuple[tuple[str, Callable[[str], Any]], ...]
 
 
 def _kind(name: str) -> _Kind:
     fields = _FIELDS[name]
     body = ",".join(f'"{field}":{pattern}' for field, (pattern, _) in fields.items())
+    consortium, root, size, key, prev, seq = _ENVELOPE
     payload_type = f"application/vnd.consortium.{name}.v1+json"
     pattern = re.compile(
         rf"DSSEv1 {len(payload_type)} {re.escape(payload_type)} ([1-9][0-9]{{0,4}}) "
-        rf'\{{"body":\{{{body}\}},"consortium":{_DIGEST},"head":\{{"root":{_DIGEST},"size":{_COUNT}\}},'
-        rf'"key":{_LINE},"prev":{_DIGEST},"seq":{_COUNT}\}}'
+        rf'\{{"body":\{{{body}\}},"consortium":{consortium},"head":\{{"root":{root},"size":{size}\}},'
+        rf'"key":{key},"prev":{prev},"seq":{seq}\}}',
+        re.DOTALL,
     )
+    groups = ("", *(group for group, _ in fields.values()), *_ENVELOPE)
+    digests = itemgetter(*(place for place, group in enumerate(groups) if group == _DIGEST))
     converters = tuple((field, convert) for field, (_, convert) in fields.items() if convert is not None)
-    return _Kind(name, payload_type, pattern, tuple(fields), converters)
+    return _Kind(name, pattern, tuple(fields), digests, converters)
 
 
-_KIND_AT = len("DSSEv1 00 application/vnd.consortium.")
+_VERSION = FRAME_VERSION.decode("latin-1")
+_KIND_AT = PREFIX_BYTES + len("DSSEv1 00 application/vnd.consortium.")
 _KINDS = {name: _kind(name) for name in _FIELDS}
 
 
-def read_plain(message: bytes) -> tuple[str, str, int, dict[str, Json], Sequence[str]] | None:
+def read_plain(frame: bytes) -> tuple[str, int, dict[str, Json], Sequence[str]] | None:
     """The fields of an entry of a frequent kind in its plain form, or None if the general path must read it.
 
     Args:
-        message: the DSSE encoding that the frame signs.
+        frame: the bytes of a signed frame.
 
     Returns:
-        The kind, the payload type, where the payload starts, the body, and as they stand in the envelope:
+        The kind, where in the frame the payload starts, the body, and as they stand in the envelope:
         consortium, root and size of the head, key, previous leaf, sequence number.
     """
-    text = message.decode("latin-1")  # what is not ASCII matches no pattern
+    text = frame.decode("latin-1")  # one character a byte; what is not ASCII matches no pattern
     kind = _KINDS.get(text[_KIND_AT : text.find(".", _KIND_AT)])
-    match = None if kind is None else kind.pattern.fullmatch(text)
+    match = None if kind is None or text[0] != _VERSION else kind.pattern.fullmatch(text, PREFIX_BYTES)
     if kind is None or match is None:
         return None
     start = match.end(1) + 1
     groups = match.groups()
-    if int(groups[0]) != len(text) - start:
+    if int(groups[0]) != len(text) - start or not _are_hexadecimal(kind.digests(groups)):
         return None
-    body: dict[str, Json] = dict(zip(kind.fields, groups[1:], strict=False))
+    body: dict[str, Json] = dict(zip(kind.fields, groups[1:]))  # noqa: B905 (the envelope's groups follow)
     for field, convert in kind.converters:
         body[field] = convert(body[field])
-    return kind.name, kind.payload_type, start, body, groups[-6:]
+    return kind.name, start, body, groups[-len(_ENVELOPE) :]
+
+
+def _are_hexadecimal(digests: Sequence[str]) -> bool:
+    return not "".join(digests).encode().translate(None, _HEX_DIGITS)

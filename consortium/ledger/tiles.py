@@ -182,14 +182,12 @@ def decode_bundle(data: bytes, count: int) -> list[bytes]:
         EncodingError: not exactly `count` whole entries.
     """
     frames: list[bytes] = []
-    position = 0
-    while position < len(data):
+    end, position = len(data), 0
+    while position <= end - _LENGTH_BYTES and len(frames) < count:
         start = position + _LENGTH_BYTES
-        position = start + int.from_bytes(data[position:start], "big")
-        if start > len(data) or position > len(data) or len(frames) == count:
-            raise _bad_bundle()
+        position = start + (data[position] << 8 | data[position + 1])
         frames.append(data[start:position])
-    if len(frames) != count:
+    if position != end or len(frames) != count:
         raise _bad_bundle()
     return frames
 

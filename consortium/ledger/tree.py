@@ -32,7 +32,7 @@ class Tree:
         self._size = index = self._size + 1
         levels, level = self._levels, 0
         levels[0] += leaf_hash
-        while not index & 1:
+        while not index & 1:  # the subtree of 2**(level + 1) leaves is complete
             pair = levels[level][-2 * HASH_BYTES :]
             index, level = index >> 1, level + 1
             if level == len(levels):
@@ -50,12 +50,13 @@ class Tree:
         Raises:
             ProofError: the tree has fewer leaves.
         """
-        end = self._within(self._size if size is None else size)
+        end = self._size if size is None else size
         known = self._known_roots.get(end)
         if known is None:
+            known = self._range(0, self._within(end))
             if len(self._known_roots) >= _KNOWN_ROOTS_MAX:
                 self._known_roots.clear()
-            known = self._known_roots[end] = self._range(0, end)
+            self._known_roots[end] = known
         return known
 
     def leaves(self) -> bytes:

@@ -129,7 +129,10 @@ class DatasetDescriptor:
 
     def column(self, name: str) -> Column | None:
         """The column of that name, None if there is none."""
-        return next((column for column in self.columns if column.name == name), None)
+        for column in self.columns:
+            if column.name == name:
+                return column
+        return None
 
     def with_row_count(self, rows: int) -> DatasetDescriptor:
         """The descriptor with the band of a row count."""

@@ -259,9 +259,7 @@ class Jobs:
             "member": member.hex(),
             "legal_name": self._mirror.state.members[member].legal_name,
             "dataset": job.datasets[member],
-            "clauses": [
-                {"id": name, "reason": told.get(name, "")} for name in job.decisions[member, "run"].body["clauses"]
-            ],
+            "clauses": [{"id": name, "reason": told.get(name, "")} for name in job.decisions[member, "run"].clauses],
         }
 
     async def _statistic(self, job: Job) -> Json:

@@ -118,18 +118,20 @@ class Sequencer:
                 pending.done.set_result(self._receipt(pending))
 
     def _stands(self, pending: _Pending) -> bool:
-        earlier = self._mirror.state.keys.get(self._key(pending))
-        return earlier is not None and earlier[1] == pending.leaf
+        earlier = self._index_of(pending)
+        return earlier is not None and self._mirror.tree.leaf(earlier) == pending.leaf
 
-    def _key(self, pending: _Pending) -> tuple[bytes, str]:
-        """The idempotency key as the state has it; a rotation in the same group makes a key id known."""
+    def _index_of(self, pending: _Pending) -> int | None:
+        """Where the entry with its idempotency key stands; a rotation in the same group makes a key id known."""
         signed_with, key = pending.key
-        return self._mirror.state.member_of(signed_with), key
+        state = self._mirror.state
+        return state.index_of(state.member_of(signed_with), key)
 
     def _receipt(self, pending: _Pending) -> tuple[int, bytes]:
-        acknowledged = self._mirror.acknowledged
+        index, acknowledged = self._index_of(pending), self._mirror.acknowledged
+        assert index is not None
         assert acknowledged is not None
-        return self._mirror.state.keys[self._key(pending)][0], acknowledged.note
+        return index, acknowledged.note
 
     def _sign(self, checkpoint: Checkpoint) -> bytes:
         self._note = sign_checkpoint(checkpoint, self._signer, checkpoint.origin).encode()

@@ -134,7 +134,7 @@ class Forger:
         receivers = [posting for posting in postings if int(posting["amount"]) > 0]
         receivers[0]["amount"] = str(int(receivers[0]["amount"]) + 1)
         receivers[-1]["amount"] = str(int(receivers[-1]["amount"]) - 1)
-        forged = replace(entries[index], body={**entries[index].body, "postings": postings})
+        forged = entries[index]._replace(body={**entries[index].body, "postings": postings})
         return self._rebuilt(export, [*entries[:index], forged, *entries[index + 1 :]])
 
     def _rebuilt(

@@ -57,10 +57,10 @@ class Author:
             self._mirror.check_going()
             state = self._mirror.state
             me = state.member_of(self._signer.key_id)
-            stands = state.keys.get((me, draft.key))
+            stands = state.index_of(me, draft.key)
             if stands is not None:
-                await self._mirror.wait_for_size(stands[0] + 1)
-                return Said(*stands)
+                await self._mirror.wait_for_size(stands + 1)
+                return Said(stands, self._mirror.tree.leaf(stands))
             sequence, previous = state.chains.get(me, (0, NO_PREVIOUS))
             entry = write_entry(
                 self._signer, draft, consortium=state.genesis, head=self._mirror.head, prev=previous, seq=sequence

@@ -12,7 +12,7 @@ from consortium.encoding import sha256
 from consortium.errors import NotFoundError, SecureSumError
 from consortium.jobs import TrainingRequest, training_roster
 from consortium.ledger.entry import Draft
-from consortium.state import UNBOUNDED, Job
+from consortium.state import Job
 from node.services.author import Said
 from tests.simulator import Attacker, Consortium, SimulatedFlower, consortium
 from tests.simulator.attacker import Sum
@@ -50,8 +50,9 @@ async def test_a_training_job_runs_its_rounds_and_records_scores(tmp_path: Path)
                 expected += vector_of(job, number, house.ids.index(member))
             assert np.array_equal(total.total, expected)
             assert job.sums[number].body["roster"] == [member.hex() for member in roster]
-        assert {key: spend.body["rho_micro"] for key, spend in job.spends.items()} == {
-            (member, 0): UNBOUNDED for member in house.ids
+        assert {key: spend.rho_micro for key, spend in job.spends.items()} == {
+            (member, 0): None
+            for member in house.ids  # unbounded
         }
         assert job.scores is not None
         scores = {item["member"]: item["score_micro"] for item in job.scores.body["scores"]}

@@ -207,7 +207,7 @@ async def test_a_job_among_too_few_accepted_members_is_refused_at_once(tmp_path:
     async with consortium(tmp_path, accepts={0: frozenset()}) as house:
         document = await house.ask()
         job = house.job(bytes.fromhex(document["job"]))
-        assert job.decisions[house.ids[0], "run"].body["clauses"] == ["guard-members"]
+        assert job.decisions[house.ids[0], "run"].clauses == ("guard-members",)
         assert house.ids[0].hex() not in document["result"]["roster"]
 
 

@@ -40,7 +40,7 @@ async def test_a_statistic_over_four_members_is_answered_and_paid_by_each(tmp_pa
         assert result["survivors"] == [member.hex() for member in house.ids]
         assert result["rho_micro"] == RHO
         job = house.job(bytes.fromhex(result["job"]))
-        assert {key: spend.body["rho_micro"] for key, spend in job.spends.items()} == {(m, 0): RHO for m in house.ids}
+        assert {key: spend.rho_micro for key, spend in job.spends.items()} == {(m, 0): RHO for m in house.ids}
         assert job.result is not None
         assert job.result.body["document_sha256"] == digest_of(result)
         assert await accounts_of(house) == [RHO] * 4
