@@ -71,7 +71,7 @@ def load_audit(data: bytes) -> Audit:
 
 
 def to_json(kind: Any, value: Any) -> Json:
-    """A value of a declared type as JSON: bytes as hex, dataclasses, named tuples and mappings as lists (keys of any type)."""
+    """A value of a declared type as JSON: bytes as hex, records and mappings as lists (keys of any type)."""
     if kind is bytes:
         return value.hex()
     if _is_record(kind):
