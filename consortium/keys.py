@@ -103,10 +103,21 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> None:
     Raises:
         SignatureError: it does not verify.
     """
-    if len(signature) != SIGNATURE_BYTES or len(public_key) != KEY_BYTES:
+    if len(signature) != SIGNATURE_BYTES:
+        raise SignatureError("The signature has a wrong length.")
+    verify_signed(public_key, signature + message)
+
+
+def verify_signed(public_key: bytes, signed: bytes) -> None:
+    """Checks an Ed25519 signature that stands before its message, as in a frame, by libsodium's rule.
+
+    Raises:
+        SignatureError: it does not verify.
+    """
+    if len(signed) < SIGNATURE_BYTES or len(public_key) != KEY_BYTES:
         raise SignatureError("The signature or key has a wrong length.")
     try:
-        nacl.bindings.crypto_sign_open(signature + message, public_key)
+        nacl.bindings.crypto_sign_open(signed, public_key)
     except nacl.exceptions.BadSignatureError as error:
         raise SignatureError(
             "The signature does not verify.", mend="The bytes were changed, or another key signed them."
@@ -154,7 +165,7 @@ class Frame(NamedTuple):
         """Raises SignatureError unless `public_key` is the one named by `key_id` and signed these bytes."""
         if key_id(public_key) != self.key_id:
             raise SignatureError("The frame names another key than the one it is checked with.")
-        verify(public_key, self.data[PREFIX_BYTES:], self.signature)
+        verify_signed(public_key, self.data[1 + KEY_ID_BYTES :])
 
 
 def sign_frame(signer: Signer, payload_type: str, payload: bytes) -> Frame:

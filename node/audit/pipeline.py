@@ -8,38 +8,117 @@ folded.
 from __future__ import annotations
 
 import gc
-import multiprocessing
+import os
+import subprocess
+import sys
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
+from select import select
+from threading import Thread
 
 from consortium.audit import Audit
+from consortium.errors import ConfigError
 from consortium.keys import KEY_ID_BYTES, key_id
 from consortium.ledger.tiles import TILE_WIDTH
-from node.audit.signatures import verify_bundles
+from node.audit.signatures import request, verify_bundles
 from node.export import BundledFrames
 
 RUN_BUNDLES = 4
 RUNS_AHEAD = 3  # for each other process: enough that none waits, few enough that new members' keys arrive in time
-UNFOLDED_MAX = 32
+UNFOLDED_MAX = 16  # runs in memory, however much faster some process is than another
+WORKER = "node.audit.signatures"
 PARALLEL_MIN = 20_000  # entries; fewer are done before another process has started
 
 Progress = Callable[[int], None]
+
+
+class Verifier:
+    """Another process that verifies signatures; it answers requests in order.
+
+    A thread writes the requests, so that neither process ever waits for the other to take what it sends.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests = self._process.stdin.fileno()
+        self._answers = self._process.stdout.fileno()  # never by way of a buffer: `select` looks at the pipe
+        self._asked: deque[int] = deque()  # the number of entries of each request that was not answered
+        self._answered: deque[bytes] = deque()
+        self._unsent: SimpleQueue[bytes | None] = SimpleQueue()
+        self._writer = Thread(target=self._write, daemon=True)
+        self._writer.start()
+
+    def ask(self, bundles: Sequence[tuple[bytes, int]], keys: Collection[bytes]) -> None:
+        """Sends a request."""
+        self._asked.append(sum(count for _, count in bundles))
+        self._unsent.put(request(bundles, keys))
+
+    def waiting(self) -> int:
+        """The number of requests that were not answered."""
+        while self._asked and select([self._answers], [], [], 0)[0]:
+            self._answered.append(self._read(self._asked.popleft()))
+        return len(self._asked)
+
+    def has_answered(self) -> bool:
+        """Whether the next answer can be taken without waiting."""
+        self.waiting()
+        return bool(self._answered)
+
+    def answer(self) -> bytes:
+        """The next answer.
+
+        Raises:
+            ConfigError: the process has ended.
+        """
+        return self._answered.popleft() if self._answered else self._read(self._asked.popleft())
+
+    def _read(self, entries: int) -> bytes:
+        answer = b""
+        while len(answer) < entries:
+            part = os.read(self._answers, entries - len(answer))
+            if not part:
+                raise ConfigError(
+                    "The process that verifies signatures has ended.",
+                    mend="See that there is memory for it, or audit with '--processes 1'.",
+                )
+            answer += part
+        return answer
+
+    def close(self) -> None:
+        """Ends the process, whatever it is doing."""
+        self._process.kill()
+        self._unsent.put(None)
+        self._writer.join()
+        self._process.communicate()
+
+    def _write(self) -> None:
+        while (message := self._unsent.get()) is not None:
+            try:
+                view = memoryview(message)
+                while view:
+                    view = view[os.write(self._requests, view) :]
+            except OSError:
+                return  # it has ended, and `answer` says so
 
 
 @dataclass
 class _Run:
     first: int  # index of its first entry
     bundles: list[list[bytes]]
-    verified: Future[list[bytes]] | list[bytes]
+    verified: bytes | Verifier  # or who will say it
 
     def ready(self) -> bool:
-        return isinstance(self.verified, list) or self.verified.done()
+        return isinstance(self.verified, bytes) or self.verified.has_answered()
 
-    def result(self) -> list[bytes]:
-        return self.verified if isinstance(self.verified, list) else self.verified.result()
+    def result(self) -> bytes:
+        return self.verified if isinstance(self.verified, bytes) else self.verified.answer()
 
 
 def feed_export(audit: Audit, frames: BundledFrames, processes: int, progress: Progress) -> None:
@@ -50,7 +129,7 @@ def feed_export(audit: Audit, frames: BundledFrames, processes: int, progress: P
         progress: told how many entries were fed.
 
     Raises:
-        ConfigError, EncodingError: a bundle cannot be read.
+        ConfigError, EncodingError: a bundle cannot be read, or another process has ended.
     """
     if processes < 2 or len(frames) - audit.size < PARALLEL_MIN:
         for number in range(audit.size // TILE_WIDTH, frames.bundles):
@@ -58,16 +137,15 @@ def feed_export(audit: Audit, frames: BundledFrames, processes: int, progress: P
                 audit.feed(frame)
             progress(audit.size)
         return
-    with _pool(processes - 1) as pool, _without_garbage_collection():
-        _Pipeline(audit, frames, pool, RUNS_AHEAD * (processes - 1)).run(progress)
+    with _verifiers(processes - 1) as verifiers, _without_garbage_collection():
+        _Pipeline(audit, frames, verifiers).run(progress)
 
 
 class _Pipeline:
-    def __init__(self, audit: Audit, frames: BundledFrames, pool: ProcessPoolExecutor, ahead: int) -> None:
+    def __init__(self, audit: Audit, frames: BundledFrames, verifiers: Sequence[Verifier]) -> None:
         self._audit = audit
         self._frames = frames
-        self._pool = pool
-        self._ahead = ahead
+        self._verifiers = verifiers
         self._keys = dict(_known_keys(audit))
         self._unfolded: deque[_Run] = deque()
         first = audit.size // TILE_WIDTH
@@ -89,11 +167,11 @@ class _Pipeline:
                 self._unfolded.append(_Run(first, bundles, verify_bundles(data, self._keys)))
 
     def _hand_out(self) -> None:
-        waiting = sum(not run.ready() for run in self._unfolded)
-        while self._unassigned and waiting < self._ahead:
-            first, bundles, data = self._read()
-            self._unfolded.append(_Run(first, bundles, self._pool.submit(verify_bundles, data, dict(self._keys))))
-            waiting += 1
+        for verifier in self._verifiers:
+            while self._unassigned and verifier.waiting() < RUNS_AHEAD and len(self._unfolded) < UNFOLDED_MAX:
+                first, bundles, data = self._read()
+                verifier.ask(data, self._keys.values())
+                self._unfolded.append(_Run(first, bundles, verifier))
 
     def _read(self) -> tuple[int, list[list[bytes]], list[tuple[bytes, int]]]:
         numbers = self._unassigned.popleft()
@@ -105,7 +183,7 @@ class _Pipeline:
         feed, keys = self._audit.feed, self._keys
         known = self._audit.size - run.first  # of a bundle that was partly audited before
         frames = [frame for bundle in run.bundles for frame in bundle][known:]
-        for frame, is_sound in zip(frames, b"".join(run.result())[known:], strict=True):
+        for frame, is_sound in zip(frames, run.result()[known:], strict=True):
             entry = feed(frame, keys[frame[1 : 1 + KEY_ID_BYTES]] if is_sound else None).entry
             if entry is not None and "public_key" in entry.body:
                 key = bytes.fromhex(entry.body["public_key"])
@@ -130,9 +208,12 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+def _verifiers(number: int) -> Iterator[list[Verifier]]:
+    started: list[Verifier] = []
     try:
-        yield pool
+        while len(started) < number:
+            started.append(Verifier())
+        yield started
     finally:
-        pool.shutdown(cancel_futures=True)
+        for verifier in started:
+            verifier.close()

@@ -1,25 +1,57 @@
-"""What the second process of an audit does: it verifies signatures, and imports nothing that it can do without."""
+"""What the other processes of an audit do: `python -m node.audit.signatures` verifies the signatures of entry bundles.
+
+It reads requests from its standard input and answers each on its standard output, until the input ends; it imports
+nothing that it can do without. A request is what `request` writes; the answer has one byte for each entry, in order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import struct
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import BinaryIO
 
 from consortium.errors import SignatureError
-from consortium.keys import FRAME_VERSION, KEY_ID_BYTES, PREFIX_BYTES, key_id, verify
+from consortium.keys import FRAME_VERSION, KEY_BYTES, KEY_ID_BYTES, key_id, verify_signed
 from consortium.ledger.tiles import decode_bundle
 
+SOUND = b"\x01"
+_HEADER = struct.Struct(">II")  # number of keys and of bundles; for a bundle: its entries and its bytes
 
-def verify_bundles(bundles: Sequence[tuple[bytes, int]], keys: Mapping[bytes, bytes]) -> list[bytes]:
-    """For each bundle (its bytes and number of entries) one byte for each frame: 1 if it is known to verify, else 0.
+
+def verify_bundles(bundles: Sequence[tuple[bytes, int]], keys: Mapping[bytes, bytes]) -> bytes:
+    """For each entry of some bundles (their bytes and numbers of entries) one byte: 1 if it is known to verify, else 0.
 
     Args:
-        keys: public keys by key id; a key under another id than its own is not used.
+        keys: public keys by key id.
 
     Raises:
         EncodingError: a bundle does not hold whole entries.
     """
-    own = {identity: key for identity, key in keys.items() if key_id(key) == identity}
-    return [bytes(_is_sound(frame, own) for frame in decode_bundle(data, count)) for data, count in bundles]
+    return bytes(_is_sound(frame, keys) for data, count in bundles for frame in decode_bundle(data, count))
+
+
+def request(bundles: Sequence[tuple[bytes, int]], keys: Collection[bytes]) -> bytes:
+    """A request to verify bundles with these public keys."""
+    parts = [_HEADER.pack(len(keys), len(bundles)), *keys]
+    for data, count in bundles:
+        parts += [_HEADER.pack(count, len(data)), data]
+    return b"".join(parts)
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answers requests until there are no more."""
+    while header := requests.read(_HEADER.size):
+        keys, bundles = _HEADER.unpack(header)
+        known = [requests.read(KEY_BYTES) for _ in range(keys)]
+        asked = [_read_bundle(requests) for _ in range(bundles)]
+        answers.write(verify_bundles(asked, {key_id(key): key for key in known}))
+        answers.flush()
+
+
+def _read_bundle(requests: BinaryIO) -> tuple[bytes, int]:
+    count, size = _HEADER.unpack(requests.read(_HEADER.size))
+    return requests.read(size), count
 
 
 def _is_sound(frame: bytes, keys: Mapping[bytes, bytes]) -> bool:
@@ -27,7 +59,11 @@ def _is_sound(frame: bytes, keys: Mapping[bytes, bytes]) -> bool:
     if key is None or frame[:1] != FRAME_VERSION:
         return False
     try:
-        verify(key, frame[PREFIX_BYTES:], frame[1 + KEY_ID_BYTES : PREFIX_BYTES])
+        verify_signed(key, frame[1 + KEY_ID_BYTES :])
     except SignatureError:
         return False
     return True
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -167,15 +167,24 @@ class TestTwoProcesses:
     def test_two_processes_end_in_the_state_of_one(self, large: Path) -> None:
         export = read_export(large)
         told: list[int] = []
-        alone, together, resumed = Audit(), Audit(), Audit()
+        alone, together, crowd, resumed = Audit(), Audit(), Audit(), Audit()
         pipeline.feed_export(alone, export.frames, 1, told.append)
         pipeline.feed_export(together, export.frames, 2, told.append)
+        pipeline.feed_export(crowd, export.frames, 4, told.append)
         for frame in export.frames[:300]:
             resumed.feed(frame)
         pipeline.feed_export(load_audit(save_audit(resumed)), export.frames, 2, told.append)
         assert len(alone.found) == 33
-        assert save_audit(alone) == save_audit(together)
-        assert told.count(len(export.frames)) == 3
+        assert save_audit(alone) == save_audit(together) == save_audit(crowd)
+        assert told.count(len(export.frames)) == 4
+
+    def test_a_process_that_ended_is_told_and_the_next_step_named(
+        self, large: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pipeline, "WORKER", "consortium.errors")  # a module that does nothing and ends
+        with pytest.raises(ConfigError, match="has ended") as told:
+            pipeline.feed_export(Audit(), read_export(large).frames, 2, lambda _done: None)
+        assert "--processes 1" in told.value.mend
 
 
 class TestTables:
