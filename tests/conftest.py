@@ -6,6 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, so that a change is red for what it changed; a soak run draws new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("soak", deadline=None, print_blob=True)
+settings.load_profile("soak" if os.environ.get("CONSORTIUM_SOAK") == "1" else "repeatable")
 
 # As `consortium serve` does before gRPC is imported: the tests of refused handshakes read what gRPC then reports.
 os.environ["GRPC_VERBOSITY"] = "INFO"
