@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples in every run, so that a change is red for what it changed; a soak run draws new ones.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.register_profile("soak", deadline=None, print_blob=True)
-settings.load_profile("soak" if os.environ.get("CONSORTIUM_SOAK") == "1" else "repeatable")
-
 # As `consortium serve` does before gRPC is imported: the tests of refused handshakes read what gRPC then reports.
 os.environ["GRPC_VERBOSITY"] = "INFO"
 
 from tests.worlds.stores import place, postgres
 
 __all__ = ["place", "postgres"]
+
+# The same examples in every run, so that a change is red for what it changed; a soak run draws new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("soak", deadline=None, print_blob=True)
+settings.load_profile("soak" if os.environ.get("CONSORTIUM_SOAK") == "1" else "repeatable")
 
 # `node.audit` writes what `consortium.audit` says, and `node.data.noise` draws what `consortium.privacy` estimates.
 _SHELL = re.compile(r"(from|import) (node(?!\.audit|\.data\.noise)|tests\.simulator)\b")
