@@ -111,6 +111,14 @@ class Replay:
             self._grow(data, step)
         return step
 
+    def recall(self, index: int, data: bytes, fault: Fault | None) -> Step:
+        """The step of an entry that was fed before, from its bytes and the fault that it was found to have."""
+        try:
+            entry = read_entry(data)
+        except ConsortiumError:
+            return Step(index, None, fault, authentic=False)  # unreadable, as its fault says
+        return Step(index, entry._replace(author=self.state.member_of(entry.author)), fault, authentic=fault is None)
+
     def check_head(self, note: bytes) -> Checkpoint:
         """The checkpoint of a note that the log signed, a quorum of its committee cosigned, and this replay contains.
 

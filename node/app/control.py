@@ -243,9 +243,9 @@ class NodeControl:
         return {"path": str(path), "size": checkpoint.size, "root": checkpoint.root.hex()}
 
     async def list_entries(self, start: int, limit: int) -> Json:
-        state = self._mirror.state
-        steps = self._mirror.steps[start : start + limit]
-        return {"size": self._mirror.acknowledged_size, "entries": [views.entry(state, step) for step in steps]}
+        size = self._mirror.acknowledged_size
+        steps = await self._mirror.steps(min(start, size), min(start + limit, size))
+        return {"size": size, "entries": [views.entry(self._mirror.state, step) for step in steps]}
 
     async def show_credits(self) -> Json:
         return views.credits_of(self._mirror.state)

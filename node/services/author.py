@@ -78,8 +78,7 @@ class Author:
                 where=f"index {index}",
                 mend="If that lasts, entries are withheld: compare checkpoints with the other members.",
             ) from error
-        step = self._mirror.steps[index]
-        if step.entry is None or step.entry.leaf != entry.leaf:
+        if self._mirror.tree.leaf(index) != entry.leaf:
             fork = ForkError(
                 "The sequencer acknowledged an entry and shows another in its place.",
                 where=f"index {index}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from consortium.errors import CheckpointError, ConsortiumError, ForkError, ProofError, StaleError
 from consortium.evidence import Evidence, disorder, two_views
+from consortium.faults import Fault
 from consortium.ledger.checkpoint import Checkpoint, NoteKey, open_checkpoint
 from consortium.ledger.entry import Head, read_entry
 from consortium.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hash, verify_consistency
@@ -63,9 +64,8 @@ class Mirror:
         self._origin = str(founding.body["origin"])
         self._log_key = NoteKey(self._origin, bytes.fromhex(founding.body["coordinator"]["public_key"]))
         self._replay = Replay()
-        self._steps: list[Step] = []
-        self._stored = 0
-        self._waiting: list[bytes] = []  # fed to the replay, not yet stored
+        self._faults: dict[int, Fault] = {}  # of the void entries, by index
+        self._unstored: list[tuple[bytes, Step]] = []  # fed to the replay, not yet stored
         self._acknowledged: Acknowledged | None = None
         self._grown = asyncio.Condition()
         self._growing = asyncio.Lock()
@@ -95,11 +95,6 @@ class Mirror:
     def acknowledged(self) -> Acknowledged | None:
         return self._acknowledged
 
-    @property
-    def steps(self) -> Sequence[Step]:
-        """What became of each entry, by index."""
-        return self._steps
-
     async def load(self) -> None:
         """Replays what is stored; it counts as acknowledged if its checkpoint has its quorum.
 
@@ -113,7 +108,7 @@ class Mirror:
         size = await self._store.size()
         for start in range(0, size, BATCH_ENTRIES_MAX):
             self._take(await self._store.entries(start, min(start + BATCH_ENTRIES_MAX, size)))
-        self._waiting, self._stored = [], self.size
+            self._unstored.clear()
         self._replay.check_signed(note)
         try:
             self._acknowledged = Acknowledged(self._replay.check_head(note), note)
@@ -265,8 +260,7 @@ class Mirror:
         async with self._growing:
             outcomes = [self._replay.offer(frame) for frame in frames]
             kept = [(frame, step) for frame, step in zip(frames, outcomes, strict=True) if step.fault is None]
-            self._steps += [step for _, step in kept]
-            self._waiting += [frame for frame, _ in kept]
+            self._unstored += kept
             if kept:
                 self._check_genesis()
                 await self._keep(sign(Checkpoint(self._origin, self.size, self._replay.root)))
@@ -326,9 +320,17 @@ class Mirror:
         index = start
         while True:
             await self.wait_for_size(index + 1)
-            while index < self.acknowledged_size:
-                yield self._steps[index]
+            for step in await self.steps(index, min(self.acknowledged_size, index + BATCH_ENTRIES_MAX)):
+                yield step
                 index += 1
+
+    async def steps(self, start: int, end: int) -> list[Step]:
+        """What became of the acknowledged entries from `start` up to, not including, `end`; read from the store.
+
+        A node keeps its log on disk: a million entries with their bodies would take gigabytes of memory.
+        """
+        frames = await self._store.entries(start, end)
+        return [self._replay.recall(index, frame, self._faults.get(index)) for index, frame in enumerate(frames, start)]
 
     async def batches(self, start: int) -> AsyncGenerator[Batch, None]:
         """Entries from `start` on, as they come; only a batch that reaches the checkpoint carries it; never ends.
@@ -366,8 +368,10 @@ class Mirror:
 
     def _take(self, frames: Sequence[bytes]) -> None:
         for frame in frames:
-            self._steps.append(self._replay.feed(frame))
-        self._waiting += frames
+            step = self._replay.feed(frame)
+            self._unstored.append((frame, step))
+            if step.fault is not None:
+                self._faults[step.index] = step.fault
         if frames:
             self._check_genesis()
 
@@ -383,7 +387,7 @@ class Mirror:
             )
 
     def _disordered(self) -> Step | None:
-        fresh = self._steps[self._stored :]
+        fresh = (step for _, step in self._unstored)
         return next((step for step in fresh if step.fault is not None and step.fault.code in ORDER_FAULTS), None)
 
     def _disorder(self, shown: bytes) -> Evidence | None:
@@ -396,9 +400,8 @@ class Mirror:
 
     async def _keep(self, note: bytes) -> None:
         """Stores what is not stored yet, under a note that covers exactly all of it."""
-        entries = [StoredEntry(self._stored + offset, frame) for offset, frame in enumerate(self._waiting)]
-        await self._store.append(entries, note)
-        self._waiting, self._stored = [], self.size
+        await self._store.append([StoredEntry(step.index, frame) for frame, step in self._unstored], note)
+        self._unstored.clear()
 
     async def _acknowledge(self, acknowledged: Acknowledged) -> None:
         async with self._grown:
@@ -411,6 +414,5 @@ class Mirror:
             raise CheckpointError("The checkpoint covers no entry.", where="size 0")
 
     def _check_genesis(self) -> None:
-        step = self._steps[0]
-        if step.fault is not None or step.entry is None or step.entry.frame.data != self._genesis:
+        if self.state.genesis != leaf_hash(self._genesis):
             raise ForkError("The log begins with another genesis than this node joined.", where="index 0")
