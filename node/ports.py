@@ -200,11 +200,11 @@ class Invitations(Protocol):
         """
         ...
 
-    async def redeem(self, secret: bytes) -> str:
-        """Uses an invitation up, exactly once, and returns the legal name that it was written for.
+    async def redeem(self, secret: bytes, legal_name: str) -> None:
+        """Uses an invitation up, exactly once.
 
         Raises:
-            InvitationError: unknown, used or expired.
+            InvitationError: unknown, used, expired, or written for another legal name; it is not used up by that.
         """
         ...
 

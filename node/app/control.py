@@ -214,11 +214,11 @@ class NodeControl:
         if acknowledged is None:
             raise UnavailableError("This node has no copy of the log yet.", mend="Wait until it is connected.")
         frames = await self._ledger.entries(0, acknowledged.checkpoint.size)
-        transcripts = {}
-        for job in self._mirror.state.jobs.values():
-            for record in job.sums.values():
-                digest = bytes.fromhex(record.body["transcript_sha256"])
-                transcripts[digest.hex()] = await self._transcripts.get(digest)
+        sums = [record for job in self._mirror.state.jobs.values() for record in job.sums.values()]
+        named = {record.body["transcript_sha256"] for record in sums}
+        transcripts = (
+            {} if self._seat is None else {name: await self._transcripts.get(bytes.fromhex(name)) for name in named}
+        )
         export = Export(acknowledged.note, frames, transcripts, contacts=await self._disclosed())
         await asyncio.to_thread(write_export, folder, export)
         return {
@@ -226,6 +226,7 @@ class NodeControl:
             "size": acknowledged.checkpoint.size,
             "root": acknowledged.checkpoint.root.hex(),
             "transcripts": len(transcripts),
+            "transcripts_elsewhere": len(named) - len(transcripts),
         }
 
     async def _disclosed(self) -> dict[str, bytes]:

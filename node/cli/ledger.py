@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from consortium.ledger.checkpoint import NoteKey
 
 GENESIS_BYTES_MAX = 1 << 20
+COLUMNS = 80
 Vkey = Annotated[str | None, typer.Option(help="Verifier key of the log: name+hex+base64.", show_default=False)]
 Genesis = Annotated[
     Path | None, typer.Option(help="Genesis file of a consortium, which names its log's key.", show_default=False)
@@ -44,12 +46,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export the ledger and the transcripts of its sums, for an auditor."""
-    document = control.ask(home, lambda node: node.export_ledger(folder.absolute()))
-    emit(
-        document,
-        lambda told: say(f"{told['size']} entries and {told['transcripts']} transcripts in {told['folder']}."),
-        as_json=as_json,
-    )
+    emit(control.ask(home, lambda node: node.export_ledger(folder.absolute())), _show_export, as_json=as_json)
 
 
 @ledger_app.command()
@@ -202,6 +199,14 @@ def _show_proof(document: Json) -> None:
     entry = document["entry"]
     kind = "of another log" if entry["kind"] is None else f"of kind '{entry['kind']}' by {entry['author']}"
     say(f"It has {entry['bytes']} bytes and is {kind}.")
+
+
+def _show_export(told: Json) -> None:
+    say(f"{told['size']} entries and {told['transcripts']} transcripts in {told['folder']}.")
+    if told["transcripts_elsewhere"]:
+        missing = f"The transcripts of {told['transcripts_elsewhere']} sums are at the coordinator. Before an audit,"
+        advice = "copy the folder 'transcripts' of its export into this one: each is checked against its entry."
+        say(textwrap.fill(f"{missing} {advice}", COLUMNS))
 
 
 def _show_entries(document: Json) -> None:

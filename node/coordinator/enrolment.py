@@ -56,11 +56,7 @@ class Enrolment:
         entry.frame.verify(bytes.fromhex(entry.body["public_key"]))
         _check_contact(entry, contact)
         certificate = self._certify(csr, entry.author, bytes.fromhex(entry.body["tls_key_sha256"]))
-        invited = await self._invitations.redeem(secret)
-        if invited != entry.body["legal_name"]:
-            raise InvitationError(
-                "The invitation was written for another legal name.", mend="Ask for a new invitation."
-            )
+        await self._invitations.redeem(secret, entry.body["legal_name"])
         if contact:
             await self._contacts.put(contact)
         await self._sequencer.append(None, frame)

@@ -337,7 +337,10 @@ class ControlService(Protocol):
         ...
 
     async def export_ledger(self, folder: Path) -> Json:
-        """{folder, size, root, transcripts: n}: checkpoint, entries, genesis and transcripts, for an auditor."""
+        """{folder, size, root, transcripts, transcripts_elsewhere}: what an auditor needs, as files.
+
+        Only the coordinator keeps transcripts; a member counts those of the sums in its copy as elsewhere.
+        """
         ...
 
     async def save_checkpoint(self, path: Path) -> Json:

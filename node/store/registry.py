@@ -41,9 +41,9 @@ class SqlInvitations:
         row = InvitationRow(secret_sha256=secret_sha256, expires=expires, legal_name=legal_name, redeemed=None)
         await self._database.run(lambda connection: _invite(connection, row))
 
-    async def redeem(self, secret: bytes) -> str:
+    async def redeem(self, secret: bytes, legal_name: str) -> None:
         digest = hashlib.sha256(secret).digest()
-        return await self._database.run(lambda connection: _redeem(connection, digest, self._clock.now()))
+        await self._database.run(lambda connection: _redeem(connection, digest, legal_name, self._clock.now()))
 
 
 class SqlSettings:
@@ -125,7 +125,7 @@ def _invite(connection: Connection, row: InvitationRow) -> None:
     add(connection, row)
 
 
-def _redeem(connection: Connection, digest: bytes, now: int) -> str:
+def _redeem(connection: Connection, digest: bytes, legal_name: str, now: int) -> None:
     query = select(InvitationRow).where(col(InvitationRow.secret_sha256) == digest)
     found = connection.execute(query).mappings().one_or_none()
     if found is None:
@@ -135,9 +135,13 @@ def _redeem(connection: Connection, digest: bytes, now: int) -> str:
         raise InvitationError("The invitation was used before.", mend="Ask the coordinator for a new one.")
     if now >= invitation.expires:
         raise InvitationError("The invitation has expired.", mend="Ask the coordinator for a new one.")
+    if invitation.legal_name != legal_name:
+        raise InvitationError(
+            "The invitation was written for another legal name.",
+            mend="Join with the name in the invitation, or ask the coordinator for a new one.",
+        )
     invitation.redeemed = now
     replace(connection, invitation)
-    return invitation.legal_name
 
 
 def _datasets(connection: Connection) -> tuple[StoredDataset, ...]:

@@ -117,7 +117,8 @@ def _check_audit(world: Consortium, folder: Path) -> None:
     """The export is sound to an auditor who has nothing else, and one flipped byte is named at its entry."""
     export, forged = folder / "export", folder / "forged"
     told = good("ledger", "export", export, home=world.home(SEAT))
-    assert told["transcripts"] == 2
+    assert (told["transcripts"], told["transcripts_elsewhere"]) == (2, 0)
+    _check_a_member_s_export(world, export, folder / "member")
     assert consortium("ledger", "export", export, home=world.home(SEAT)).fault["code"] == "bad-config"
     genesis = world.home("beta") / "genesis.frame"
     report, errors = _audited(export, genesis, folder)
@@ -136,6 +137,18 @@ def _check_audit(world: Consortium, folder: Path) -> None:
         spends = office.entries().query("kind == 'spend'")["index"]
     assert report["findings"][0]["index"] == spends.max()
     assert report["findings"][0]["code"] == "bad-signature"
+
+
+def _check_a_member_s_export(world: Consortium, export: Path, own: Path) -> None:
+    """A member's own copy of the log is sound with the transcripts of another export, and not without."""
+    told = good("ledger", "export", own, home=world.home("gamma"))
+    assert (told["transcripts"], told["transcripts_elsewhere"]) == (0, 2)
+    genesis = world.home("beta") / "genesis.frame"
+    report, _ = _audited(own, genesis, own.parent)
+    assert [found["code"] for found in report["findings"]] == ["bad-sum"] * 2
+    shutil.copytree(export / "transcripts", own / "transcripts")
+    report, _ = _audited(own, genesis, own.parent)
+    assert report["ok"], report["findings"]
 
 
 def _audited(export: Path, genesis: Path, folder: Path) -> tuple[Json, str]:

@@ -141,7 +141,7 @@ ANSWERS: dict[str, Json] = {
         "jobs": [{"job": HEX, "index": 30, "kind": "statistic", "purpose": "power_curve", "state": "done", "members": 4,
                   "result_sha256": HEX}]
     },
-    "export_ledger": {"folder": "/x", "size": 12, "root": HEX, "transcripts": 2},
+    "export_ledger": {"folder": "/x", "size": 12, "root": HEX, "transcripts": 2, "transcripts_elsewhere": 1},
     "save_checkpoint": {"path": "/x", "size": 12, "root": HEX},
     "list_entries": {
         "size": 12,

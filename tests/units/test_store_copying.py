@@ -59,7 +59,7 @@ async def fill(place: Place) -> None:
         invitations = SqlInvitations(database, FixedClock())
         for secret in (b"used", b"open"):
             await invitations.create(hashlib.sha256(secret).digest(), 2**41, "Müller 风电")
-        await invitations.redeem(b"used")
+        await invitations.redeem(b"used", "Müller 风电")
         await SqlSettings(database).set("paused", "no")
         await SqlDatasets(database).put("wind", "/data/wind", "{}", "permit (x);")
         await SqlAnswers(database).put(A, bytes(range(256)))

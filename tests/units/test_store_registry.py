@@ -95,19 +95,20 @@ async def test_what_was_never_registered_is_not_there(place: Place) -> None:
 async def test_an_invitation_is_redeemed_once_also_after_a_restart(place: Place) -> None:
     async with opened(place) as ports:
         await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
-        assert await ports.invitations.redeem(SECRET) == "Operator GmbH"
+        await ports.invitations.redeem(SECRET, "Operator GmbH")
         with pytest.raises(InvitationError, match="used before"):
-            await ports.invitations.redeem(SECRET)
+            await ports.invitations.redeem(SECRET, "Operator GmbH")
     async with opened(place) as ports:
         with pytest.raises(InvitationError, match="used before"):
-            await ports.invitations.redeem(SECRET)
+            await ports.invitations.redeem(SECRET, "Operator GmbH")
 
 
 async def test_a_race_for_an_invitation_has_one_winner(place: Place) -> None:
     async with opened(place) as ports:
         await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
-        outcomes = await asyncio.gather(*(ports.invitations.redeem(SECRET) for _ in range(20)), return_exceptions=True)
-        assert outcomes.count("Operator GmbH") == 1
+        calls = [ports.invitations.redeem(SECRET, "Operator GmbH") for _ in range(20)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert outcomes.count(None) == 1
         assert sum(isinstance(outcome, InvitationError) for outcome in outcomes) == 19
 
 
@@ -116,7 +117,7 @@ async def test_an_unknown_invitation_is_refused(place: Place) -> None:
         await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
         for secret in (b"", b"guess", DIGEST):
             with pytest.raises(InvitationError, match="not known"):
-                await ports.invitations.redeem(secret)
+                await ports.invitations.redeem(secret, "Operator GmbH")
 
 
 async def test_an_expired_invitation_is_refused_and_not_used_up(place: Place) -> None:
@@ -124,15 +125,23 @@ async def test_an_expired_invitation_is_refused_and_not_used_up(place: Place) ->
         await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
         ports.clock.time = 2000
         with pytest.raises(InvitationError, match="expired"):
-            await ports.invitations.redeem(SECRET)
+            await ports.invitations.redeem(SECRET, "Operator GmbH")
         ports.clock.time = 1999
-        assert await ports.invitations.redeem(SECRET) == "Operator GmbH"
+        await ports.invitations.redeem(SECRET, "Operator GmbH")
+
+
+async def test_an_invitation_for_another_name_is_refused_and_not_used_up(place: Place) -> None:
+    async with opened(place) as ports:
+        await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
+        with pytest.raises(InvitationError, match="another legal name"):
+            await ports.invitations.redeem(SECRET, "Operator AG")
+        await ports.invitations.redeem(SECRET, "Operator GmbH")
 
 
 async def test_a_second_invitation_with_one_secret_is_refused(place: Place) -> None:
     async with opened(place) as ports:
         await ports.invitations.create(DIGEST, 2000, "Operator GmbH")
-        await ports.invitations.redeem(SECRET)
+        await ports.invitations.redeem(SECRET, "Operator GmbH")
         with pytest.raises(InvitationError, match="exists"):
             await ports.invitations.create(DIGEST, 3000, "Operator GmbH")
 
