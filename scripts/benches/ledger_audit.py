@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import islice, pairwise
 from multiprocessing.connection import Connection
+from operator import truediv
 from pathlib import Path
 from statistics import mean, median
 
@@ -287,7 +288,7 @@ def measure(size: int, folder: Path | None = None) -> Json:
         "ratio_by_cpu_time": _median_ratio(verify_us, audit_us),
         "verify_limit_per_s": round(median(limit_rates)),
         "ratio_to_verify_limit": _median_ratio(rates, limit_rates),
-        "ratios_to_verify_limit": [round(rate / limit, 3) for rate, limit in zip(rates, limit_rates, strict=True)],
+        "ratio_to_verify_limit_lowest": round(min(map(truediv, rates, limit_rates)), 3),
     }
 
 
@@ -298,7 +299,7 @@ def _audit_apart(folder: Path) -> Json:
 
 
 def _median_ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    return round(median(first / second for first, second in zip(over, under, strict=True)), 3)
+    return round(median(map(truediv, over, under)), 3)
 
 
 def main() -> None:
