@@ -111,13 +111,10 @@ class Replay:
             self._grow(data, step)
         return step
 
-    def recall(self, index: int, data: bytes, fault: Fault | None) -> Step:
-        """The step of an entry that was fed before, from its bytes and the fault that it was found to have."""
-        try:
-            entry = read_entry(data)
-        except ConsortiumError:
-            return Step(index, None, fault, authentic=False)  # unreadable, as its fault says
-        return Step(index, entry._replace(author=self.state.member_of(entry.author)), fault, authentic=fault is None)
+    def recall(self, index: int, data: bytes) -> Step:
+        """The step of an entry that was fed before and had no fault, from its bytes."""
+        entry = read_entry(data)
+        return Step(index, entry._replace(author=self.state.member_of(entry.author)), fault=None, authentic=True)
 
     def check_head(self, note: bytes) -> Checkpoint:
         """The checkpoint of a note that the log signed, a quorum of its committee cosigned, and this replay contains.
@@ -178,7 +175,8 @@ class Replay:
             if identity != entry.author:
                 entry = entry._replace(author=identity)
             if index == 0 or entry.kind == "genesis":
-                return Step(index, entry, self._found(index, entry), authentic)
+                fault = self._found(index, entry)
+                return Step(index, entry, fault, authentic=fault is None)
             member = state.members.get(identity)
             _verify_author(member, entry, signed_by)
             authentic = entry.consortium == state.genesis

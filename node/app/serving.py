@@ -330,11 +330,14 @@ def _own_append(sequencer: Sequencer) -> Append:
 
 
 def _member_of_key(core: Core) -> MemberOfKey:
+    known: dict[bytes, bytes] = {}  # asked for at every message of every stream: a search among all would be felt
+
     def find(key_sha256: bytes) -> bytes | None:
-        for found in core.mirror.state.members.values():
-            if found.tls_key_sha256 == key_sha256 and found.active:
-                return found.id
-        return None
+        members = core.mirror.state.members
+        if key_sha256 not in known:
+            known.update((member.tls_key_sha256, member.id) for member in members.values())
+        found = members.get(known.get(key_sha256, b""))
+        return found.id if found is not None and found.tls_key_sha256 == key_sha256 and found.active else None
 
     return find
 

@@ -92,17 +92,16 @@ class Admission:
         if rule is None or rule not in self._serves or (rule is Rule.LOCAL and not _is_local(context)):
             log("rpc.denied", method=method)
             raise NotAuthorisedError("This call is not served here.", mend="Use the address that serves it.")
-        member = self._member(method, context) if rule is Rule.MEMBER else None
+        key_sha256 = _key_of(context) if rule is Rule.MEMBER else None
+        member = self._member(method, key_sha256) if rule is Rule.MEMBER else None
         CALLER.set(member)  # never reset: gRPC runs each call in a context of its own
         with self._counted(member):
-            yield lambda: self._recheck(method, context) if rule is Rule.MEMBER else None
+            yield lambda: self._recheck(method, key_sha256) if rule is Rule.MEMBER else None
 
-    def _recheck(self, method: str, context: aio.ServicerContext[object, object]) -> None:
-        self._member(method, context)
+    def _recheck(self, method: str, key_sha256: bytes | None) -> None:
+        self._member(method, key_sha256)
 
-    def _member(self, method: str, context: aio.ServicerContext[object, object]) -> bytes:
-        certificates = list(context.auth_context().get("x509_pem_cert", ()))
-        key_sha256 = spki_sha256_of_pem(certificates[0]) if len(certificates) == 1 else None
+    def _member(self, method: str, key_sha256: bytes | None) -> bytes:
         member = self._member_of_key(key_sha256) if key_sha256 is not None else None
         if member is None:
             log("rpc.not-admitted", method=method, spki_sha256=key_sha256.hex() if key_sha256 else None)
@@ -128,6 +127,12 @@ class Admission:
             self._open[member] -= 1
             if not self._open[member]:
                 del self._open[member]
+
+
+def _key_of(context: aio.ServicerContext[object, object]) -> bytes | None:
+    """SPKI SHA-256 of the key that the caller's TLS connection was made with; None without exactly one certificate."""
+    certificates = list(context.auth_context().get("x509_pem_cert", ()))
+    return spki_sha256_of_pem(certificates[0]) if len(certificates) == 1 else None
 
 
 def _is_local(context: aio.ServicerContext[object, object]) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from consortium.errors import CheckpointError, ConsortiumError, ForkError, ProofError, StaleError
 from consortium.evidence import Evidence, disorder, two_views
-from consortium.faults import Fault
 from consortium.ledger.checkpoint import Checkpoint, NoteKey, open_checkpoint
 from consortium.ledger.entry import Head, read_entry
 from consortium.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hash, verify_consistency
@@ -64,8 +65,9 @@ class Mirror:
         self._origin = str(founding.body["origin"])
         self._log_key = NoteKey(self._origin, bytes.fromhex(founding.body["coordinator"]["public_key"]))
         self._replay = Replay()
-        self._faults: dict[int, Fault] = {}  # of the void entries, by index
+        self._void: dict[int, Step] = {}  # the entries without effect, by index
         self._unstored: list[tuple[bytes, Step]] = []  # fed to the replay, not yet stored
+        self._recent: deque[Step] = deque(maxlen=BATCH_ENTRIES_MAX)  # the last that were stored
         self._acknowledged: Acknowledged | None = None
         self._grown = asyncio.Condition()
         self._growing = asyncio.Lock()
@@ -329,8 +331,10 @@ class Mirror:
 
         A node keeps its log on disk: a million entries with their bodies would take gigabytes of memory.
         """
+        if self._recent and self._recent[0].index <= start:
+            return list(islice(self._recent, start - self._recent[0].index, end - self._recent[0].index))
         frames = await self._store.entries(start, end)
-        return [self._replay.recall(index, frame, self._faults.get(index)) for index, frame in enumerate(frames, start)]
+        return [self._void.get(index) or self._replay.recall(index, frame) for index, frame in enumerate(frames, start)]
 
     async def batches(self, start: int) -> AsyncGenerator[Batch, None]:
         """Entries from `start` on, as they come; only a batch that reaches the checkpoint carries it; never ends.
@@ -371,7 +375,7 @@ class Mirror:
             step = self._replay.feed(frame)
             self._unstored.append((frame, step))
             if step.fault is not None:
-                self._faults[step.index] = step.fault
+                self._void[step.index] = step
         if frames:
             self._check_genesis()
 
@@ -401,6 +405,7 @@ class Mirror:
     async def _keep(self, note: bytes) -> None:
         """Stores what is not stored yet, under a note that covers exactly all of it."""
         await self._store.append([StoredEntry(step.index, frame) for frame, step in self._unstored], note)
+        self._recent.extend(step for _, step in self._unstored)
         self._unstored.clear()
 
     async def _acknowledge(self, acknowledged: Acknowledged) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from consortium.errors import CheckpointError, ForkError
 from consortium.keys import SigningKey
+from consortium.replay import Replay
 from node.services.api import Batch
 from node.services.mirror import Mirror
 from tests.units.test_sequencer import MemoryStore
@@ -38,6 +39,22 @@ async def test_it_grows_and_is_the_same_after_a_restart() -> None:
     again = Mirror(store, world.ledger.frames[0])
     await again.load()
     assert (again.head, again.state) == (mirror.head, mirror.state)
+
+
+async def test_what_became_of_an_entry_is_the_same_from_memory_and_from_the_store() -> None:
+    world, store = grown(), MemoryStore()
+    world.ledger.force(b"\x01" * 200)
+    world.ledger.force(world.ledger.frames[-2][:-1] + b"x")
+    size = len(world.ledger.frames)
+    mirror = await copy_of(world, 4, store)
+    await mirror.extend(rest(world, 4))
+    again = Mirror(store, world.ledger.frames[0])
+    await again.load()
+    replay = Replay()
+    told = [replay.feed(frame) for frame in world.ledger.frames]
+    assert [step.index for step in told if step.fault] == [size - 2, size - 1]
+    assert await mirror.steps(0, size) == await again.steps(0, size) == told
+    assert await mirror.steps(2, 3) == await again.steps(2, 3) == told[2:3]
 
 
 async def test_entries_count_only_under_a_checkpoint() -> None:
