@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from consortium.encoding import Json
+from consortium.encoding import DEPTH_MAX, Json, parse
+from consortium.errors import EncodingError
 from consortium.keys import FRAME_VERSION, PREFIX_BYTES
 
 _DIGEST = '"(.{64})"'  # that all of them are hexadecimal is seen at once, in a third of the time
@@ -21,12 +22,32 @@ _NAME = r'"([a-z0-9][a-z0-9._/-]{0,99})"'
 _LINE = r'"([ !#-\[\]-~]{1,200})"'  # printable ASCII without quote and backslash
 _COUNT = r"(0|[1-9][0-9]{0,14})"  # below 10**15, which is below 2**53
 _NAMES = r'(\[\]|\[(?:"[a-z0-9][a-z0-9._/-]{0,99}",){0,255}"[a-z0-9][a-z0-9._/-]{0,99}"\])'
+_DATASET = r'\{"dataset":"[a-z0-9][a-z0-9._/-]{0,99}","member":"[0-9a-f]{64}"\}'
+_DATASETS = rf"(\[\]|\[(?:{_DATASET},){{0,255}}{_DATASET}\])"
+_OBJECT = r"(\{.*\})"  # which is parsed by itself
+_NESTED_MAX = DEPTH_MAX - 2  # what stands in a body is two levels down
 _DIGESTS = r'(\[\]|\[(?:"[0-9a-f]{64}",){0,255}"[0-9a-f]{64}"\])'
 
 
 def _strings(group: str) -> list[str]:
     """The items of a list of strings that hold neither quotes nor commas."""
     return [] if group == "[]" else group[2:-2].split('","')
+
+
+def _datasets(group: str) -> list[dict[str, str]]:
+    found = re.findall('"dataset":"([^"]*)","member":"([^"]*)"', group)
+    return [{"dataset": name, "member": member} for name, member in found]
+
+
+def _object(group: str) -> Json:
+    """A canonical JSON object that has too few brackets to be nested too deep.
+
+    Raises:
+        EncodingError: it is none.
+    """
+    if group.count("{") + group.count("[") > _NESTED_MAX:
+        raise EncodingError("The object may be nested too deep.")
+    return parse(group.encode("latin-1"))
 
 
 def _spent(group: str) -> Json:
@@ -62,6 +83,12 @@ _FIELDS: dict[str, dict[str, tuple[str, Converter]]] = {  # in canonical order
         "survivors": (_DIGESTS, _strings),
         "total_sha256": (_DIGEST, None),
         "transcript_sha256": (_DIGEST, None),
+    },
+    "job": {
+        "datasets": (_DATASETS, _datasets),
+        "kind": (r'"(statistic|training)"', None),
+        "members_min": (_COUNT, int),
+        "request": (_OBJECT, _object),
     },
     "abort": {"job": (_DIGEST, None), "reason": (_NAME, None)},
     "result": {"document_sha256": (_DIGEST, None), "job": (_DIGEST, None)},
@@ -123,8 +150,11 @@ def read_plain(frame: bytes) -> tuple[str, int, dict[str, Json], Sequence[str]] 
     if int(groups[0]) != len(text) - start or not _are_hexadecimal(kind.digests(groups)):
         return None
     body: dict[str, Json] = dict(zip(kind.fields, groups[1:]))  # noqa: B905 (the envelope's groups follow)
-    for field, convert in kind.converters:
-        body[field] = convert(body[field])
+    try:
+        for field, convert in kind.converters:
+            body[field] = convert(body[field])
+    except EncodingError:
+        return None
     return kind.name, start, body, groups[-len(_ENVELOPE) :]
 
 

@@ -184,7 +184,7 @@ class StatisticsRequest:
                 f"bounds.{self.column}",
                 "Copy lower, upper and resolution from the catalogue.",
             )
-        if self.bins and _catalogue_column(descriptor, self.bins.column, "bin.column").type != "number":
+        if self.bins is not None and _catalogue_column(descriptor, self.bins.column, "bin.column").type != "number":
             _refuse("The column of the bins is no number.", "bin.column", "Choose a numeric column.")
         for i, condition in enumerate(self.filters):
             kind = _catalogue_column(descriptor, condition.column, f"filters[{i}].column").type

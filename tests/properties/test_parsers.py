@@ -217,9 +217,34 @@ def assert_read_alike(data: bytes) -> None:
 
 def test_the_frequent_kinds_of_an_honest_log_are_read_by_pattern() -> None:
     kinds = {read_entry(frame).kind for frame in FRAMES if read_plain(frame) is not None}
-    assert kinds == {"abort", "decision", "spend", "sum", "result"}
+    assert kinds == {"abort", "decision", "job", "spend", "sum", "result"}
     for frame in FRAMES:
         assert_read_alike(frame)
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        *("[" * depth + "]" * depth for depth in range(11, 17)),  # 14 levels more make 16 with those around it
+        '{"b":1,"a":2}',
+        '{"a":1.0}',
+        '{"a":1}}',
+        '{"a":1},"other":{}',
+        '{"a":"},\\"consortium\\":"}',
+        '{"é":"é"}',
+        '{"é":"\\u00e9"}',
+        "7",
+    ],
+)
+def test_a_request_within_a_job_is_read_alike(request_text: str) -> None:
+    job = next(frame for frame in FRAMES if read_entry(frame).kind == "job")
+    opened = open_frame(job)
+    text = opened.payload.decode()
+    start = text.index('"request":') + len('"request":')
+    end = text.index('},"consortium"')
+    for request in (request_text, '{"a":' + request_text + "}"):
+        payload = (text[:start] + request + text[end:]).encode()
+        assert_read_alike(job[:PREFIX_BYTES] + pae(opened.payload_type, payload))
 
 
 @many
