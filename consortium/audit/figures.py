@@ -83,14 +83,15 @@ def _proposal_figures(proposal: Proposal) -> dict[str, Json]:
 
 
 def _job_figures(job: Job) -> dict[str, Json]:
-    permitted = job.permitted()
+    permitted = sum(decision.permits for (_, stage), decision in job.decisions.items() if stage == "run")
+    decided = sum(stage == "run" for _, stage in job.decisions)
     return {
         "job": job.id.hex(),
         "index": job.index,
         "kind": job.kind,
         "purpose": job.request["purpose"],
-        "permitted": len(permitted),
-        "refused": len(job.decided()) - len(permitted),
+        "permitted": permitted,
+        "refused": decided - permitted,
         "sums": len(job.sums),
         "scores": [] if job.scores is None else job.scores.body["scores"],
         "settled": "" if job.settlement is None else job.settlement.body["amount"],

@@ -27,7 +27,7 @@ from node.audit.signatures import request, verify_bundles
 from node.export import BundledFrames
 
 RUN_BUNDLES = 4
-RUNS_AHEAD = 3  # for each other process: enough that none waits, few enough that new members' keys arrive in time
+RUNS_AHEAD = 2  # for each other process: enough that none waits, few enough that all end together
 UNFOLDED_MAX = 16  # runs in memory, however much faster some process is than another
 WORKER = "node.audit.signatures"
 PARALLEL_MIN = 20_000  # entries; fewer are done before another process has started
@@ -50,7 +50,7 @@ class Verifier:
         self._answers = self._process.stdout.fileno()  # never by way of a buffer: `select` looks at the pipe
         self._asked: deque[int] = deque()  # the number of entries of each request that was not answered
         self._answered: deque[bytes] = deque()
-        self._unsent: SimpleQueue[bytes | None] = SimpleQueue()
+        self._unsent: SimpleQueue[list[bytes] | None] = SimpleQueue()
         self._writer = Thread(target=self._write, daemon=True)
         self._writer.start()
 
@@ -100,9 +100,10 @@ class Verifier:
     def _write(self) -> None:
         while (message := self._unsent.get()) is not None:
             try:
-                view = memoryview(message)
-                while view:
-                    view = view[os.write(self._requests, view) :]
+                sent = os.writev(self._requests, message)
+                unsent = memoryview(b"".join(message))[sent:] if sent < sum(map(len, message)) else memoryview(b"")
+                while unsent:
+                    unsent = unsent[os.write(self._requests, unsent) :]
             except OSError:
                 return  # it has ended, and `answer` says so
 
@@ -145,7 +146,7 @@ class _Pipeline:
         self._audit = audit
         self._frames = frames
         self._verifiers = verifiers
-        self._keys = dict(_known_keys(audit))
+        self._learn_keys()
         self._unfolded: deque[_Run] = deque()
         first = audit.size // TILE_WIDTH
         self._unassigned = deque(
@@ -154,6 +155,10 @@ class _Pipeline:
         )
 
     def run(self, progress: Progress) -> None:
+        if not self._keys:  # the founders' keys are in the first run, which nobody could verify without them
+            first, bundles, _ = self._read()
+            self._fold(_Run(first, bundles, bytes(sum(map(len, bundles)))))
+            progress(self._audit.size)
         while self._unassigned or self._unfolded:
             self._hand_out()
             run = self._unfolded[0]
@@ -178,20 +183,19 @@ class _Pipeline:
         first = numbers.start * TILE_WIDTH
         return first, [frames for _, frames in read], [(data, len(frames)) for data, frames in read]
 
+    def _learn_keys(self) -> None:
+        state = self._audit.replay.state
+        self._identities = len(state.identities)  # every key that ever was has one
+        self._keys = {key_id(member.public_key): member.public_key for member in state.members.values()}
+
     def _fold(self, run: _Run) -> None:
         feed, keys = self._audit.feed, self._keys
         known = self._audit.size - run.first  # of a bundle that was partly audited before
         frames = [frame for bundle in run.bundles for frame in bundle][known:]
         for frame, is_sound in zip(frames, run.result()[known:], strict=True):
-            entry = feed(frame, keys[frame[1 : 1 + KEY_ID_BYTES]] if is_sound else None).entry
-            if entry is not None and "public_key" in entry.body:
-                key = bytes.fromhex(entry.body["public_key"])
-                keys[key_id(key)] = key
-
-
-def _known_keys(audit: Audit) -> Iterator[tuple[bytes, bytes]]:
-    for member in audit.replay.state.members.values():
-        yield key_id(member.public_key), member.public_key
+            feed(frame, keys[frame[1 : 1 + KEY_ID_BYTES]] if is_sound else None)
+        if len(self._audit.replay.state.identities) != self._identities:
+            self._learn_keys()
 
 
 @contextmanager

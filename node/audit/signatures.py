@@ -31,12 +31,12 @@ def verify_bundles(bundles: Sequence[tuple[bytes, int]], keys: Mapping[bytes, by
     return bytes(_is_sound(frame, keys) for data, count in bundles for frame in decode_bundle(data, count))
 
 
-def request(bundles: Sequence[tuple[bytes, int]], keys: Collection[bytes]) -> bytes:
-    """A request to verify bundles with these public keys."""
-    parts = [_HEADER.pack(len(keys), len(bundles)), *keys]
+def request(bundles: Sequence[tuple[bytes, int]], keys: Collection[bytes]) -> list[bytes]:
+    """The parts of a request to verify bundles with these public keys; bundles are large, and not copied."""
+    parts = [_HEADER.pack(len(keys), len(bundles)), b"".join(keys)]
     for data, count in bundles:
         parts += [_HEADER.pack(count, len(data)), data]
-    return b"".join(parts)
+    return parts
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
