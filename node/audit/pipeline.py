@@ -42,7 +42,8 @@ class Verifier:
     """
 
     def __init__(self) -> None:
-        command = [sys.executable, "-m", WORKER]
+        # -P: an auditor may stand in a folder that somebody else filled; nothing in it is ever imported.
+        command = [sys.executable, "-P", "-m", WORKER]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -100,10 +101,9 @@ class Verifier:
     def _write(self) -> None:
         while (message := self._unsent.get()) is not None:
             try:
-                sent = os.writev(self._requests, message)
-                unsent = memoryview(b"".join(message))[sent:] if sent < sum(map(len, message)) else memoryview(b"")
-                while unsent:
-                    unsent = unsent[os.write(self._requests, unsent) :]
+                sent = os.writev(self._requests, message)  # a blocking pipe takes all, unless a signal came between
+                while sent < sum(map(len, message)):
+                    sent += os.write(self._requests, b"".join(message)[sent:])
             except OSError:
                 return  # it has ended, and `answer` says so
 

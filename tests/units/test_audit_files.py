@@ -178,6 +178,21 @@ class TestTwoProcesses:
         assert save_audit(alone) == save_audit(together) == save_audit(crowd)
         assert told.count(len(export.frames)) == 4
 
+    def test_what_lies_in_the_auditor_s_folder_is_not_imported(
+        self, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Fails without -P: a module there would answer that every signature is sound."""
+        planted = tmp_path / "here" / "node" / "audit"
+        planted.mkdir(parents=True)
+        (planted / "signatures.py").write_text("raise SystemExit(1)")
+        for package in (planted, planted.parent):
+            (package / "__init__.py").touch()
+        monkeypatch.chdir(tmp_path / "here")
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+        audit = Audit()
+        pipeline.feed_export(audit, read_export(large).frames, 2, lambda _done: None)
+        assert len(audit.found) == 33
+
     def test_a_process_that_ended_is_told_and_the_next_step_named(
         self, large: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
