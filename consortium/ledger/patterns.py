@@ -140,7 +140,7 @@ def read_plain(frame: bytes) -> tuple[str, int, dict[str, Json], Sequence[str]] 
         The kind, where in the frame the payload starts, the body, and as they stand in the envelope:
         consortium, root and size of the head, key, previous leaf, sequence number.
     """
-    text = frame.decode("latin-1")  # one character a byte; what is not ASCII matches no pattern
+    text = frame.decode("latin-1")  # one character a byte: only digests and a job's request match more than ASCII
     kind = _KINDS.get(text[_KIND_AT : text.find(".", _KIND_AT)])
     match = None if kind is None or text[0] != _VERSION else kind.pattern.fullmatch(text, PREFIX_BYTES)
     if kind is None or match is None:
